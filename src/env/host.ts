@@ -1,0 +1,122 @@
+// The host behind interfaces: everything that a simulator must be able to control. `env/node` is the real one.
+// Nothing else in the project reads a clock, sets a timer, draws a random number, or touches a file or a socket.
+
+export interface Host {
+  readonly clock: Clock
+  readonly timers: Timers
+  readonly random: Random
+  readonly files: Files
+  readonly streams: Streams
+}
+
+export interface Clock {
+  /** Milliseconds since an arbitrary start, with fractions; never goes back. */
+  now(): number
+  /** Milliseconds since 1970. May jump; safety never depends on it. */
+  wall(): number
+}
+
+export interface Timers {
+  /** Runs `callback` once, `ms` from now. Does not keep the process alive. */
+  after(ms: number, callback: () => void): Timer
+  /** Runs `callback` after the input and output events that are due now. Keeps the process alive. */
+  soon(callback: () => void): void
+}
+
+export interface Timer {
+  cancel(): void
+}
+
+export interface Random {
+  bytes(length: number): Uint8Array
+}
+
+/** Paths are absolute or relative to the working directory, in the host's own notation. */
+export interface Files {
+  join(...parts: string[]): string
+  resolve(path: string): string
+  /** Creates the folder and its parents; syncs the parent. */
+  makeFolder(path: string): Promise<void>
+  /** Names in the folder, sorted; undefined if there is no such folder. */
+  list(path: string): Promise<string[] | undefined>
+  size(path: string): Promise<number | undefined>
+  rename(from: string, to: string): Promise<void>
+  remove(path: string): Promise<void>
+  removeTree(path: string): Promise<void>
+  /** Makes creates, renames and removes in the folder durable. */
+  syncFolder(path: string): Promise<void>
+  /** The whole file, or undefined if there is none. */
+  readAll(path: string): Promise<Uint8Array | undefined>
+  /** Replaces the file so that a crash leaves the old or the new content; durable when it resolves. */
+  replace(path: string, content: Uint8Array): Promise<void>
+  open(path: string, mode: 'read' | 'write' | 'create'): Promise<OpenFile>
+  /** Takes an exclusive lock that dies with the process; undefined if another holder has it. */
+  lock(path: string): Promise<FileLock | undefined>
+  /** Bytes free to this process on the disk that holds `path`. */
+  freeBytes(path: string): Promise<number>
+}
+
+/** Callbacks where the commit path runs, promises elsewhere: a promise per write costs a third of its rate. */
+export interface OpenFile {
+  readonly path: string
+  /** Reads up to `into.length` bytes; resolves to how many there were. */
+  read(into: Uint8Array, at: number): Promise<number>
+  /** Writes all of `parts`, one after the other, from `at` on: loops on short counts. */
+  write(parts: readonly Uint8Array[], at: number, done: (error: Error | null) => void): void
+  /** Makes the content durable (fdatasync). */
+  sync(done: (error: Error | null) => void): void
+  truncate(bytes: number): Promise<void>
+  close(): Promise<void>
+}
+
+export interface FileLock {
+  /** Writes `content` (who holds it) where a process that is refused can read it: the file itself. */
+  describe(content: string): Promise<void>
+  release(): Promise<void>
+}
+
+/** Byte streams: TCP now; pipes and TLS have the same shape. */
+export interface Streams {
+  listen(options: StreamListenOptions, onStream: (stream: Stream) => void): Promise<StreamListener>
+  connect(options: StreamConnectOptions): Promise<Stream>
+}
+
+export interface StreamListenOptions {
+  readonly host: string
+  readonly port: number
+}
+
+export interface StreamConnectOptions {
+  readonly host: string
+  readonly port: number
+  readonly signal?: AbortSignal
+}
+
+export interface StreamListener {
+  readonly host: string
+  readonly port: number
+  close(): Promise<void>
+}
+
+export interface Stream {
+  readonly remote: string
+  /** Bytes that the host holds because the other side does not take them. */
+  readonly bufferedBytes: number
+  /** Takes the bytes without copying: they must not change. Returns false once the host would rather wait. */
+  write(parts: readonly Uint8Array[]): boolean
+  /** Set once, before the first await after the stream was received. */
+  handlers: StreamHandlers
+  pause(): void
+  resume(): void
+  /** Sends what is buffered, then closes. */
+  end(): void
+  /** Closes at once. */
+  destroy(): void
+}
+
+export interface StreamHandlers {
+  data(bytes: Uint8Array): void
+  drain(): void
+  /** Called once. `error` is undefined for an orderly end. */
+  closed(error: Error | undefined): void
+}
