@@ -1,1 +1,46 @@
-export const version = '0.1.0'
+// The public surface of Coterie. What is not exported here may change without notice.
+
+export { AssertionFailure } from './base/assert.ts'
+export {
+  CoterieError,
+  type ErrorCode,
+  type ErrorEntry,
+  errorCatalogue,
+  isCoterieError,
+} from './base/errors.ts'
+export { limits } from './base/limits.ts'
+export type { AckPolicy, Attest, Durability } from './base/policy.ts'
+export type { BackupOptions, BackupProgress, BackupResult } from './database/backup.ts'
+export type { Change, ChangesOptions, ChangeWrite } from './database/changes.ts'
+export type { CommitOptions } from './database/commit-queue.ts'
+export type { Encoding } from './database/encoding.ts'
+export type { KeyRange } from './database/key-space.ts'
+export type { BatchOperation, GetOptions, NamedStore, StoreEncodings } from './database/named-store.ts'
+export type { Receipt } from './database/receipt.ts'
+export type { LogRecord, RecordsOptions } from './database/records.ts'
+export type { Retention } from './database/retention.ts'
+export type { RowCursor } from './database/row-cursor.ts'
+export type { Snapshot, SnapshotStore } from './database/snapshot.ts'
+export type { StoreStat } from './database/store-stats.ts'
+export type { Outcome } from './database/token.ts'
+export type {
+  Transaction,
+  TransactionStore,
+  TransactOptions,
+  TransactResult,
+} from './database/transaction.ts'
+export type { Host } from './env/host.ts'
+export type { Attachment, AttachmentEvent, AttachOptions } from './group/attachment.ts'
+export { Database, type Progress, type VerifyResult } from './group/database.ts'
+export type {
+  AttachmentEvents,
+  DatabaseEvents,
+  MasterEvents,
+  StopResult,
+  SyncKind,
+  SyncResult,
+} from './group/events.ts'
+export type { Master, ServeEnd, ServeOptions } from './group/master.ts'
+export { attachMaster, type OpenOptions, open } from './group/open.ts'
+export { type RestoreOptions, restore } from './group/restore.ts'
+export type { DatabaseStatus, ReplicaStatus } from './group/status.ts'

@@ -130,7 +130,14 @@ export const errorCatalogue = {
     meaning: 'Two sites are master in the same term; promote one of them again.',
   },
   TOO_MANY_REPLICAS: { retryable: true, meaning: 'The master has `maxReplicas` replicas already.' },
-  DETACHED: { retryable: true, meaning: 'The master detached this replica; the message says why.' },
+  DETACHED: {
+    retryable: false,
+    meaning: 'The operator of the master sent this replica away; the message says why.',
+  },
+  MASTER_STOPPED: {
+    retryable: true,
+    meaning: 'The master stopped serving: attach again when it is back, or to another.',
+  },
   SILENCE_TIMEOUT: {
     retryable: true,
     meaning: 'Nothing was heard from the other side for `silenceTimeoutMs`.',

@@ -7,6 +7,8 @@ export interface Host {
   readonly random: Random
   readonly files: Files
   readonly streams: Streams
+  /** Says who holds a lock. */
+  readonly processId: number
 }
 
 export interface Clock {

@@ -2,6 +2,7 @@
 // interface (`classic-level` on disk, a B-tree in memory) and one conformance suite runs against both.
 //
 // Only the applier writes. The store is never trusted over the log: an engine that fails is closed and rebuilt.
+// Bytes that a read returns may be shared with the engine and with other readers: nobody changes them.
 
 import type { HistoryEntry } from '../base/history.ts'
 import type { Lsn, Term } from '../base/lsn.ts'
@@ -57,18 +58,28 @@ export interface StoreBatch {
   readonly forgetUndoTo?: Lsn
   /** Forgets undo of records after this LSN: they have been taken back. */
   readonly forgetUndoAfter?: Lsn
+  /**
+   * Called once, in the very turn in which reads and new snapshots begin to see the batch: what stands in front of
+   * the store (row cache, overlay) changes with it, and no reader sees one without the other. Must not throw.
+   */
+  readonly onVisible?: () => void
 }
 
+/** Reads see exactly the batches whose `write` has become visible: `meta` and rows never disagree. */
 export interface Store {
   /** Undefined until the first batch that carries a meta. */
   readonly meta: StoreMeta | undefined
   getSync(key: Uint8Array): Uint8Array | undefined
   get(key: Uint8Array): Promise<Uint8Array | undefined>
   getMany(keys: readonly Uint8Array[]): Promise<(Uint8Array | undefined)[]>
+  /** How many writes a batch should have: more would hold up the event loop, fewer cost more for each. */
+  readonly batchWritesWanted: number
   /** Atomic with respect to crashes and to snapshots. Rejects with STORE_FAILED; after that only `close` works. */
   write(batch: StoreBatch): Promise<void>
   /** A consistent view of now; taken synchronously. Must be closed. */
   snapshot(): StoreSnapshot
+  /** The first record that there is undo for. */
+  readonly oldestUndoLsn: Lsn | undefined
   /** Undo of records after `lsn`, newest first. */
   undoAfter(lsn: Lsn): Promise<{ lsn: Lsn; entries: UndoEntry[] }[]>
   /** Makes everything written so far survive a power cut (a checkpoint). */

@@ -1,0 +1,285 @@
+// A master as its operator sees it: where it listens, who is attached, and how to send them away (eXtremeDB's
+// mco_HA_attach_replica, with the accept loop inside).
+
+import { assert } from '../base/assert.ts'
+import { Emitter } from '../base/emitter.ts'
+import { CoterieError, isCoterieError } from '../base/errors.ts'
+import {
+  abortSignal,
+  checkOptions,
+  eitherOf,
+  listOf,
+  type OptionRules,
+  oneOf,
+  text,
+  wholeNumber,
+} from '../base/options.ts'
+import type { AckPolicy, Attest } from '../base/policy.ts'
+import { commitRules } from '../database/named-store.ts'
+import type { ServeOptions as CoreServeOptions } from '../replication/core-options.ts'
+import { parseAddress } from '../transport/address.ts'
+import type { TransportRegistry } from '../transport/registry.ts'
+import type { Listener } from '../transport/transport.ts'
+import type { MasterEvents } from './events.ts'
+import type { Site } from './site.ts'
+import { type ReplicaStatus, replicaStatus } from './status.ts'
+
+export interface ServeOptions {
+  /** Where to listen: `tcp://host:port` or `host:port`; port 0 takes a free one. Several at once are fine. */
+  readonly listen: string | readonly string[]
+  /** Sites of the group, this one included. Default: this one and the replicas attached now. */
+  readonly sites?: number
+  /** Which replicas must attest a commit before it resolves. Default `quorum`. */
+  readonly acks?: AckPolicy
+  /** What an ack attests. Default `durable`. */
+  readonly attest?: Attest
+  /** The gate: with fewer attached replicas than this, writes are refused with NO_QUORUM. Default 0. */
+  readonly quorum?: number
+  /** More are refused with TOO_MANY_REPLICAS. Default 64. */
+  readonly maxReplicas?: number
+  /** `async`: commits do not wait for replicas, which may lag by `maxLagBytes`. Default `sync`. */
+  readonly mode?: 'sync' | 'async'
+  /** Default 16 MiB. */
+  readonly maxLagBytes?: number
+  /** What happens to a write when a replica lags more: it waits, the replica goes, the write is refused. */
+  readonly onFull?: 'wait' | 'detach' | 'reject'
+  /** One ack serves so many transactions; a commit may resolve while that many less one lack theirs. Default 1. */
+  readonly window?: number
+  /** How long a commit waits for acks before OUTCOME_UNKNOWN. Default 10,000. */
+  readonly ackTimeoutMs?: number
+  /** How long a replica may take to attach, or its snapshot to make progress. Default 60,000. */
+  readonly initialTimeoutMs?: number
+  /** A replica that is heard but takes nothing is detached after so long. Default 60,000. */
+  readonly sendTimeoutMs?: number
+  /** How long `stop` waits for commits under way. Default 10,000. */
+  readonly detachTimeoutMs?: number
+  /** A replica of which nothing is heard for so long is detached. Default 10,000. */
+  readonly silenceTimeoutMs?: number
+  /** How often the master speaks when it has nothing to say. Default 500. */
+  readonly heartbeatMs?: number
+  /** `blocking`: writes wait while a replica takes its snapshot. Default `live`. */
+  readonly initialSync?: 'live' | 'blocking'
+  /** Rows in one chunk of a snapshot. Default 100. */
+  readonly chunkRecords?: number
+  /** Bytes in one chunk of a snapshot. Default 100 KiB. */
+  readonly chunkBytes?: number
+  /** Pause between chunks, to spare a link. Default 0. */
+  readonly chunkDelayMs?: number
+  /** Stops serving when it aborts. */
+  readonly signal?: AbortSignal
+}
+
+export const serveRules: OptionRules = {
+  listen: eitherOf(text, listOf(text)),
+  sites: wholeNumber(1, 1000),
+  acks: commitRules.acks as OptionRules[string],
+  attest: oneOf('received', 'durable', 'applied'),
+  quorum: wholeNumber(0, 1000),
+  maxReplicas: wholeNumber(0, 10_000),
+  mode: oneOf('sync', 'async'),
+  maxLagBytes: wholeNumber(1),
+  onFull: oneOf('wait', 'detach', 'reject'),
+  window: wholeNumber(1, 1_000_000),
+  ackTimeoutMs: wholeNumber(1),
+  initialTimeoutMs: wholeNumber(1),
+  sendTimeoutMs: wholeNumber(1),
+  detachTimeoutMs: wholeNumber(1),
+  silenceTimeoutMs: wholeNumber(10),
+  heartbeatMs: wholeNumber(5),
+  initialSync: oneOf('live', 'blocking'),
+  chunkRecords: wholeNumber(1, 100_000),
+  chunkBytes: wholeNumber(1024, 16 * 1024 * 1024),
+  chunkDelayMs: wholeNumber(0, 60_000),
+  signal: abortSignal,
+}
+
+const detachTimeoutMsDefault = 10_000
+
+/** Why serving ended. */
+export interface ServeEnd {
+  readonly reason: 'stopped' | 'cancelled' | 'replaced' | 'failed'
+  readonly cause?: CoterieError
+  /** The site that is master now, where known. */
+  readonly by?: string
+  readonly lsn: number
+  readonly term: number
+}
+
+/** A database that others can attach to. */
+export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
+  /** Where it really listens, for `attachMaster`. */
+  readonly addresses: readonly string[]
+  /** Settles once, when serving has ended for whatever reason. Never rejects. */
+  readonly stopped: Promise<ServeEnd>
+  readonly #site: Site
+  readonly #listeners: readonly Listener[]
+  readonly #options: ServeOptions
+  readonly #offs: (() => void)[] = []
+  #end: ((end: ServeEnd) => void) | undefined
+  #ending: Promise<void> | undefined
+
+  private constructor(site: Site, listeners: readonly Listener[], options: ServeOptions) {
+    super()
+    this.#site = site
+    this.#listeners = listeners
+    this.#options = options
+    this.addresses = listeners.map((listener) => listener.address)
+    this.stopped = new Promise((resolve) => {
+      this.#end = resolve
+    })
+    this.#watch()
+  }
+
+  /** ADDRESS_INVALID, ADDRESS_IN_USE; then nothing has changed. */
+  static async start(options: {
+    readonly site: Site
+    readonly transports: TransportRegistry
+    readonly serve: ServeOptions
+  }): Promise<Master> {
+    const { site, transports, serve } = options
+    checkOptions('serve', serve, serveRules)
+    if (serve.listen === undefined) throw new CoterieError('OPTION_INVALID', "serve needs 'listen'")
+    const texts = typeof serve.listen === 'string' ? [serve.listen] : serve.listen
+    const addresses = texts.map((each) => parseAddress(each))
+    const found = addresses.map((address) => ({ address, transport: transports.get(address.scheme) }))
+    const listeners: Listener[] = []
+    try {
+      // Whoever connects before the reign has begun is answered that this is no master, and tries again.
+      for (const { address, transport } of found) {
+        const onConnection = site.accept.bind(site)
+        listeners.push(await transport.listen({ address, onConnection }))
+      }
+      const { durability } = site.engine
+      await site.changeReign('master', { ...coreOptions(serve, listeners[0]?.address), durability })
+      site.engine.ackTimeoutMs = serve.ackTimeoutMs ?? 10_000
+    } catch (error) {
+      await Promise.all(listeners.map((listener) => listener.close()))
+      throw error
+    }
+    return new Master(site, listeners, serve)
+  }
+
+  #watch(): void {
+    const { events, engine } = this.#site
+    this.#offs.push(
+      events.on('core', (event) => {
+        if (event.kind === 'replicaJoined') this.emit('attached', { site: event.site, plan: event.plan })
+        else if (event.kind === 'replicaSynced') this.emit('synced', { site: event.site, lsn: event.lsn })
+        else if (event.kind === 'replicaDetached') {
+          const { site, code, message, lsn } = event
+          this.emit('detached', { site, code, message, lsn })
+        } else if (event.kind === 'replicaRefused') {
+          const { site, code, message } = event
+          this.emit('refused', { site, code, message })
+        } else if (event.kind === 'quorumGained' || event.kind === 'quorumLost') {
+          this.emit(event.kind, { have: event.have, need: event.need })
+        }
+      }),
+      events.on('steppedDown', ({ site }) => {
+        const cause = new CoterieError(
+          'REPLACED',
+          `site ${site ?? '(unknown)'} has become master in a higher term`,
+        )
+        void this.#finish('replaced', { cause, ...(site === undefined ? {} : { by: site }) })
+      }),
+      events.on('failed', (cause) => {
+        if (engine.failure !== undefined) void this.#finish('failed', { cause })
+      }),
+    )
+    // What came between the begin of the reign and now was heard by nobody.
+    if (engine.failure !== undefined) void this.#finish('failed', { cause: engine.failure })
+    else if (!this.#site.isWriter) {
+      const cause = new CoterieError('REPLACED', 'another site has become master in a higher term')
+      void this.#finish('replaced', { cause })
+    }
+    const { signal } = this.#options
+    if (signal === undefined) return
+    const abort = (): void => void this.#finish('cancelled', {})
+    if (signal.aborted) abort()
+    else {
+      signal.addEventListener('abort', abort, { once: true })
+      this.#offs.push(() => signal.removeEventListener('abort', abort))
+    }
+  }
+
+  /** Every replica: its state, positions, lag, traffic and round trip. */
+  get replicas(): ReplicaStatus[] {
+    return this.#site.replicas.map((view) => replicaStatus(this.#site, view))
+  }
+
+  /**
+   * Sends a replica away; its `stopped` says `detached-by-master`. Where `sites` is not fixed, the site is no longer
+   * counted: what it lacks can become permanent, and the log that was kept for it can go. So this is also for a
+   * replica that has gone and will not come back. INVALID_STATE if this reign has not met such a site.
+   */
+  detach(site: string): void {
+    if (!this.#site.core.hasMet(site)) {
+      throw new CoterieError('INVALID_STATE', `no site '${site}' has been attached`)
+    }
+    const message = 'the master was told to detach this replica'
+    this.#site.detach({ site, code: 'DETACHED', message })
+  }
+
+  /** Changes the gate at run time. */
+  setQuorum(quorum: number): void {
+    checkOptions('setQuorum', { quorum }, serveRules)
+    this.#site.configure({ quorum })
+  }
+
+  /** Asks the replicas to acknowledge at once what their window has gathered; resolves when all is committed. */
+  async flushWindow(): Promise<void> {
+    const { engine } = this.#site
+    engine.flush()
+    this.#site.flushWindow()
+    await engine.whenCommitted(engine.lastLsn)
+  }
+
+  /**
+   * Stops listening, gives commits under way up to `detachTimeoutMs` to be confirmed, and detaches the replicas. The
+   * database stays open. It goes on taking writes, for itself alone, unless `sites` was given: the master of a group
+   * of a fixed size takes none before `serve()` or `standalone()`.
+   */
+  async stop(): Promise<void> {
+    await this.#finish('stopped', {})
+  }
+
+  #finish(reason: ServeEnd['reason'], more: { cause?: CoterieError; by?: string }): Promise<void> {
+    this.#ending ??= this.#close(reason, more)
+    return this.#ending
+  }
+
+  async #close(reason: ServeEnd['reason'], more: { cause?: CoterieError; by?: string }): Promise<void> {
+    for (const off of this.#offs) off()
+    const { engine, core } = this.#site
+    const { detachTimeoutMs = detachTimeoutMsDefault } = this.#options
+    let problem: { cause: CoterieError } | undefined
+    try {
+      await Promise.all(this.#listeners.map((listener) => listener.close()))
+      if (reason !== 'failed') {
+        await this.#site.stopServing({ waitMs: reason === 'stopped' ? detachTimeoutMs : 0 })
+      }
+    } catch (error) {
+      if (!isCoterieError(error)) engine.fail(error)
+      problem = { cause: engine.failure ?? (error as CoterieError) }
+    }
+    assert(this.#end !== undefined, 'a master ends once')
+    this.#end({ reason, ...problem, ...more, lsn: engine.lastLsn, term: core.term })
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop()
+  }
+}
+
+function coreOptions(serve: ServeOptions, address: string | undefined): CoreServeOptions {
+  const { listen, signal, detachTimeoutMs, ackTimeoutMs, initialTimeoutMs, sendTimeoutMs, ...rest } = serve
+  const { silenceTimeoutMs, heartbeatMs, ...core } = rest
+  const timings = {
+    ...(ackTimeoutMs === undefined ? {} : { ackTimeoutMs }),
+    ...(initialTimeoutMs === undefined ? {} : { initialTimeoutMs, snapshotTimeoutMs: initialTimeoutMs }),
+    ...(sendTimeoutMs === undefined ? {} : { stuckTimeoutMs: sendTimeoutMs }),
+    ...(silenceTimeoutMs === undefined ? {} : { silenceTimeoutMs }),
+    ...(heartbeatMs === undefined ? {} : { heartbeatMs }),
+  }
+  return { ...core, timings, ...(address === undefined ? {} : { address }) }
+}

@@ -1,0 +1,116 @@
+// The connections of a site, by the number that the core knows them by. Carries messages between them and the core,
+// and drops connections on which nobody asked to join in time.
+
+import { CoterieError, type ErrorCode } from '../base/errors.ts'
+import { limits } from '../base/limits.ts'
+import type { Clock, Timers } from '../env/host.ts'
+import type { PeerId } from '../replication/core-options.ts'
+import type { Connection } from '../transport/transport.ts'
+
+interface Peer {
+  readonly connection: Connection
+  joined: boolean
+}
+
+export interface PeersOptions {
+  readonly clock: Clock
+  readonly timers: Timers
+  readonly onMessage: (from: PeerId, control: Uint8Array, rec: Uint8Array) => void
+  readonly onDrain: (peer: PeerId) => void
+  readonly onClosed: (peer: PeerId, cause: CoterieError | undefined) => void
+}
+
+const silentCodes: ReadonlySet<ErrorCode> = new Set(['SILENCE_TIMEOUT', 'CONNECT_TIMEOUT'])
+/** How long a stranger may be connected without asking to join. */
+const strangerTimeoutMs = 10_000
+/** Connections on which nobody has joined yet. */
+const strangersMax = 256
+
+export class Peers {
+  readonly #options: PeersOptions
+  readonly #peers = new Map<PeerId, Peer>()
+  #lastPeer: PeerId = 0
+
+  constructor(options: PeersOptions) {
+    this.#options = options
+  }
+
+  get count(): number {
+    return this.#peers.size
+  }
+
+  /** `trusted`: the operator chose this address, so its messages may be large. */
+  add(connection: Connection, options: { trusted: boolean }): PeerId {
+    const id = ++this.#lastPeer
+    const peer: Peer = { connection, joined: options.trusted }
+    this.#peers.set(id, peer)
+    connection.acceptFramesUpTo(options.trusted ? limits.frameBytesMax : limits.handshakeFrameBytesMax)
+    connection.handlers = {
+      message: (control, payload) => {
+        if (this.#peers.get(id) === peer) this.#options.onMessage(id, control, payload)
+      },
+      drain: () => {
+        if (this.#peers.get(id) === peer) this.#options.onDrain(id)
+      },
+      closed: (error) => {
+        if (this.#peers.delete(id)) this.#options.onClosed(id, error)
+      },
+    }
+    if (!options.trusted) this.#limitStrangers(id, peer)
+    return id
+  }
+
+  #limitStrangers(id: PeerId, peer: Peer): void {
+    const strangers = [...this.#peers].filter(([, each]) => !each.joined)
+    const oldest = strangers[0]
+    if (strangers.length > strangersMax && oldest !== undefined) {
+      this.disconnect(oldest[0], new CoterieError('HANDSHAKE_FAILED', 'too many connections wait to join'))
+    }
+    this.#options.timers.after(strangerTimeoutMs, () => {
+      if (this.#peers.get(id) === peer && !peer.joined) {
+        this.disconnect(id, new CoterieError('HANDSHAKE_FAILED', 'nobody asked to join in time'))
+      }
+    })
+  }
+
+  joined(id: PeerId): void {
+    const peer = this.#peers.get(id)
+    if (peer !== undefined) peer.joined = true
+  }
+
+  /** False once the other side does not take more: `onDrain` follows. Sending to who has gone is like a loss. */
+  send(id: PeerId, control: Uint8Array, rec: Uint8Array | undefined): boolean {
+    const peer = this.#peers.get(id)
+    return peer === undefined || peer.connection.send(control, rec)
+  }
+
+  trafficOf(id: PeerId): { bytesIn: number; bytesOut: number; remote: string } | undefined {
+    const connection = this.#peers.get(id)?.connection
+    if (connection === undefined) return undefined
+    return { bytesIn: connection.bytesIn, bytesOut: connection.bytesOut, remote: connection.remote }
+  }
+
+  /** Sends what was given to it, then closes. The core is not told: it asked for this. */
+  disconnect(id: PeerId, cause: CoterieError): void {
+    const peer = this.#peers.get(id)
+    if (peer === undefined) return
+    this.#peers.delete(id)
+    // Who has been silent will not take the rest either.
+    if (silentCodes.has(cause.code)) peer.connection.destroy(cause)
+    else peer.connection.end().catch(() => peer.connection.destroy(cause))
+  }
+
+  disconnectAll(cause: CoterieError): void {
+    for (const [id, peer] of this.#peers) {
+      this.#peers.delete(id)
+      peer.connection.destroy(cause)
+      this.#options.onClosed(id, cause)
+    }
+  }
+
+  async endAll(): Promise<void> {
+    const connections = [...this.#peers.values()].map((peer) => peer.connection)
+    this.#peers.clear()
+    await Promise.all(connections.map((connection) => connection.end()))
+  }
+}

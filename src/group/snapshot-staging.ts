@@ -1,0 +1,146 @@
+// The replica's side of a snapshot: rows go into a store folder of their own, beside the one in use. When all are
+// there and durable, a log that begins behind them is made, and one replacement of the state file puts both to use.
+//
+// A crash before that leaves the old data, and the staged rows to be resumed; a crash after it leaves the new.
+
+import type { RecordPlace } from '../base/batch.ts'
+import { CoterieError } from '../base/errors.ts'
+import { entryAt, type History } from '../base/history.ts'
+import { type Lsn, noLsn } from '../base/lsn.ts'
+import { decodeRows } from '../base/row-run.ts'
+import type { Engine } from '../database/engine.ts'
+import type { SiteState } from '../database/site-state.ts'
+import { Log } from '../log/log.ts'
+import type { SnapshotResume } from '../replication/core-options.ts'
+import type { RowWrite, Store, StoreMeta } from '../store/store.ts'
+
+export class SnapshotStaging {
+  readonly #engine: Engine
+  #generation: number | undefined
+  #store: Store | undefined
+
+  constructor(engine: Engine) {
+    this.#engine = engine
+  }
+
+  /** What an earlier, broken snapshot has left, if it can be gone on with. */
+  async resumable(): Promise<SnapshotResume | undefined> {
+    const { folder, storeEngine } = this.#engine
+    const generation = folder.state?.staging
+    if (generation === undefined) return undefined
+    if (this.#store === undefined) {
+      if (!(await storeEngine.exists(folder.storePath(generation)))) return undefined
+      this.#store = await storeEngine.open(folder.storePath(generation))
+      this.#generation = generation
+    }
+    const { meta } = this.#store
+    const afterKey = await lastKey(this.#store)
+    if (meta === undefined || afterKey === undefined) return undefined
+    const reign = entryAt(meta.history, meta.appliedLsn)
+    if (reign === undefined) return undefined
+    return {
+      databaseId: meta.databaseId,
+      base: { lsn: meta.appliedLsn, term: meta.appliedTerm, crc: meta.appliedCrc },
+      reign,
+      afterKey,
+    }
+  }
+
+  /** Makes the staging ready for rows; without `resume` whatever is in it goes. */
+  async prepare(options: {
+    databaseId: string
+    base: RecordPlace
+    history: History
+    resume: boolean
+  }): Promise<void> {
+    if (options.resume && this.#store !== undefined) return
+    await this.discard()
+    const { folder, storeEngine } = this.#engine
+    const generation = folder.nextGeneration()
+    await folder.saveState((state) => ({ ...(state as SiteState), staging: generation }))
+    await storeEngine.destroy(folder.storePath(generation))
+    this.#store = await storeEngine.open(folder.storePath(generation))
+    this.#generation = generation
+    await this.#store.write({
+      writes: [],
+      meta: metaOf(options.databaseId, options.base, options.history, noLsn),
+    })
+  }
+
+  /** Stores rows that came in order. SNAPSHOT_FAILED if the bytes are not whole rows. */
+  async storeRows(chunks: readonly Uint8Array[]): Promise<void> {
+    const writes: RowWrite[] = []
+    for (const bytes of chunks) {
+      const rows = decodeRows(bytes)
+      if (rows === undefined) throw new CoterieError('SNAPSHOT_FAILED', 'a chunk does not hold whole rows')
+      for (const [key, value] of rows) writes.push({ key, value })
+    }
+    await (this.#store as Store).write({ writes })
+  }
+
+  /** Completes rows and log, both durable. Then `generation` may be put into the state. */
+  async complete(options: {
+    readonly databaseId: string
+    readonly base: RecordPlace
+    readonly history: History
+    readonly readableLsn: Lsn
+    readonly segmentBytes: number | undefined
+  }): Promise<number> {
+    const { base, history, databaseId, segmentBytes } = options
+    const store = this.#store as Store
+    const generation = this.#generation as number
+    await store.write({ writes: [], meta: metaOf(databaseId, base, history, options.readableLsn) })
+    await store.flush()
+    await store.close()
+    this.#store = undefined
+    const { folder, host } = this.#engine
+    await folder.files.removeTree(folder.logPath(generation))
+    const { log } = await Log.open({
+      host,
+      folder: folder.logPath(generation),
+      databaseId,
+      start: { place: base, history },
+      ...(segmentBytes === undefined ? {} : { segmentBytes }),
+    })
+    await log.close()
+    return generation
+  }
+
+  /** Lets go of the staged rows without removing them: a later attachment may go on. */
+  async release(): Promise<void> {
+    const store = this.#store
+    this.#store = undefined
+    await store?.close()
+  }
+
+  async discard(): Promise<void> {
+    await this.release()
+    const { folder, storeEngine } = this.#engine
+    const generation = folder.state?.staging
+    this.#generation = undefined
+    if (generation === undefined) return
+    await storeEngine.destroy(folder.storePath(generation))
+    await folder.saveState((state) => ({ ...(state as SiteState), staging: undefined }))
+  }
+}
+
+function metaOf(databaseId: string, base: RecordPlace, history: History, readableLsn: Lsn): StoreMeta {
+  return {
+    databaseId,
+    appliedLsn: base.lsn,
+    appliedTerm: base.term,
+    appliedCrc: base.crc,
+    readableLsn,
+    history,
+  }
+}
+
+async function lastKey(store: Store): Promise<Uint8Array | undefined> {
+  const snapshot = store.snapshot()
+  try {
+    const [last] = await snapshot.iterate({ reverse: true, limit: 1 }).next(1)
+    return last?.[0]
+  } finally {
+    await snapshot.close()
+  }
+}

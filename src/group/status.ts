@@ -1,0 +1,104 @@
+// What a site says of itself. The line `can lose` is computed from what is known to be durable where, now: an
+// operator should never have to guess what a dead machine would take with it.
+
+import type { Lsn } from '../base/lsn.ts'
+import type { ReplicaView } from '../replication/core-options.ts'
+import type { Site } from './site.ts'
+
+/** One replica as its master sees it. */
+export interface ReplicaStatus {
+  readonly site: string
+  readonly address: string | undefined
+  /** `joining`, `snapshot`, `catchUp`, or `live`: it takes each record as it is written. */
+  readonly state: ReplicaView['state']
+  readonly receivedLsn: number
+  readonly durableLsn: number
+  readonly appliedLsn: number
+  readonly lagRecords: number
+  readonly lagBytes: number
+  readonly lagMs: number
+  readonly bytesIn: number
+  readonly bytesOut: number
+  readonly roundTripMs: number | undefined
+  /** Rows of the snapshot that it is taking. */
+  readonly snapshot: ReplicaView['snapshot']
+}
+
+export function replicaStatus(site: Site, view: ReplicaView): ReplicaStatus {
+  const traffic = site.trafficOf(view.peer)
+  return {
+    site: view.site,
+    address: traffic?.remote,
+    state: view.state,
+    receivedLsn: view.receivedLsn,
+    durableLsn: view.durableLsn,
+    appliedLsn: view.appliedLsn,
+    lagRecords: view.lagRecords,
+    lagBytes: view.lagBytes,
+    lagMs: view.lagMs,
+    bytesIn: traffic?.bytesIn ?? 0,
+    bytesOut: traffic?.bytesOut ?? 0,
+    roundTripMs: view.roundTripMs,
+    snapshot: view.snapshot,
+  }
+}
+
+export interface DatabaseStatus {
+  readonly role: 'standalone' | 'master' | 'replica'
+  /** It takes writes, or would at the next one. */
+  readonly writable: boolean
+  readonly attached: boolean
+  readonly site: string
+  readonly databaseId: string | undefined
+  readonly term: number
+  /** Address of the last known master, on a replica. */
+  readonly master: string | undefined
+  readonly firstLsn: number
+  readonly lastLsn: number
+  readonly durableLsn: number
+  readonly committedLsn: number
+  readonly permanentLsn: number
+  readonly appliedLsn: number
+  readonly checkpointLsn: number
+  readonly logBytes: number
+  /** Commits that wait to be confirmed. */
+  readonly waitingCommits: number
+  readonly replicas: readonly ReplicaStatus[]
+  /** For example `can lose: 1 site, 0 commits`. */
+  readonly canLose: string
+  /** Why the site takes no more writes, if its log or store failed. */
+  readonly failure: { readonly code: string; readonly message: string } | undefined
+  /** Why writes wait: the disk is full. */
+  readonly stall: { readonly code: string; readonly message: string } | undefined
+  /** What recovery found at the last open. */
+  readonly recovery: unknown
+  /** The store was damaged at the last open and has been made anew from the log. */
+  readonly rebuilt: boolean
+  /** Files with transactions that were rolled back. */
+  readonly lost: readonly string[]
+  /** Folders with data of another history, set aside by `replace`; remove them when you no longer want them. */
+  readonly aside: readonly string[]
+  readonly counters: Readonly<Record<string, number>>
+}
+
+/**
+ * How many sites the group could lose now without losing an acknowledged commit; and if that is none, how many
+ * commits would go with this site.
+ */
+export function canLose(options: {
+  committedLsn: Lsn
+  durableLsn: Lsn
+  replicas: readonly ReplicaView[]
+}): string {
+  const { committedLsn, durableLsn, replicas } = options
+  const holders = replicas.filter((replica) => replica.durableLsn >= committedLsn).length
+  const copies = holders + (durableLsn >= committedLsn ? 1 : 0)
+  if (copies >= 2) return `can lose: ${copies - 1} ${copies === 2 ? 'site' : 'sites'}, 0 commits`
+  const best = replicas.reduce((most, replica) => Math.max(most, replica.durableLsn), 0)
+  const commits = committedLsn - best
+  if (copies === 0)
+    return `can lose: 0 sites; a crash now could lose ${committedLsn - Math.max(best, durableLsn)} commits`
+  return replicas.length === 0
+    ? 'can lose: 0 sites; no replica is attached'
+    : `can lose: 0 sites; this one alone has the last ${commits} commits`
+}

@@ -1,0 +1,19 @@
+// The transports that this version has, by the scheme of their addresses. UDP, pipes and TLS will be registered here.
+
+import type { Host } from '../env/host.ts'
+import { memoryTransport } from '../transport/memory-transport.ts'
+import { TransportRegistry } from '../transport/registry.ts'
+import { tcpTransport } from '../transport/tcp-transport.ts'
+
+const registries = new WeakMap<Host['streams'], TransportRegistry>()
+
+export function transportsOf(host: Host): TransportRegistry {
+  let registry = registries.get(host.streams)
+  if (registry === undefined) {
+    registry = new TransportRegistry()
+    registry.register(tcpTransport(host))
+    registry.register(memoryTransport(host))
+    registries.set(host.streams, registry)
+  }
+  return registry
+}

@@ -1,0 +1,66 @@
+// Parts of batches and batches of parts, at record boundaries. Slices share the bytes; joining copies them once.
+
+import { assert } from '../base/assert.ts'
+import type { RecordBatch } from '../base/batch.ts'
+import { concatBytes } from '../base/bytes.ts'
+import type { Lsn } from '../base/lsn.ts'
+import { placeAt, readU32, readU64, recordField } from './record-format.ts'
+
+/**
+ * The whole records of `batch` from `from` up to `to`, as many as fit into `bytesMax`; undefined if none does.
+ * The batch itself if all of it is wanted.
+ */
+export function takeRecords(
+  batch: RecordBatch,
+  options: { readonly from: Lsn; readonly to: Lsn; readonly bytesMax: number },
+): RecordBatch | undefined {
+  const { from, to, bytesMax } = options
+  const { bytes } = batch
+  if (from <= batch.firstLsn && to >= batch.lastLsn && bytes.length <= bytesMax) return batch
+  let at = 0
+  let previous = batch.previous
+  while (at < bytes.length && readU64(bytes, at + recordField.lsn) < from) {
+    previous = placeAt(bytes, at)
+    at += readU32(bytes, at + recordField.length)
+  }
+  const start = at
+  let lastStart = -1
+  while (at < bytes.length && readU64(bytes, at + recordField.lsn) <= to) {
+    const end = at + readU32(bytes, at + recordField.length)
+    if (end - start > bytesMax) break
+    lastStart = at
+    at = end
+  }
+  if (lastStart < 0) return undefined
+  const last = placeAt(bytes, lastStart)
+  return {
+    bytes: bytes.subarray(start, at),
+    firstLsn: (previous.lsn + 1) as Lsn,
+    lastLsn: last.lsn,
+    previous,
+    last,
+  }
+}
+
+/** The size of the first record at or after `from`. */
+export function recordBytesAt(batch: RecordBatch, from: Lsn): number {
+  let at = 0
+  while (readU64(batch.bytes, at + recordField.lsn) < from)
+    at += readU32(batch.bytes, at + recordField.length)
+  return readU32(batch.bytes, at + recordField.length)
+}
+
+/** Batches that follow each other, as one. */
+export function joinBatches(batches: readonly RecordBatch[]): RecordBatch {
+  const first = batches[0]
+  const last = batches[batches.length - 1]
+  assert(first !== undefined && last !== undefined, 'there is a batch to join')
+  if (first === last) return first
+  return {
+    bytes: concatBytes(batches.map((batch) => batch.bytes)),
+    firstLsn: first.firstLsn,
+    lastLsn: last.lastLsn,
+    previous: first.previous,
+    last: last.last,
+  }
+}

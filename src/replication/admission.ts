@@ -1,0 +1,79 @@
+// Whether a replica that asks to join is let in. Pure: looks, decides, changes nothing.
+// docs/protocol.md, section "Attach".
+
+import type { ErrorCode } from '../base/errors.ts'
+import type { Lsn } from '../base/lsn.ts'
+import type { Attachments } from './attachments.ts'
+import type { PeerId, SnapshotResume } from './core-options.ts'
+import type { CoreState } from './core-state.ts'
+import type { Join, SyncPlan } from './messages.ts'
+import type { Progress } from './progress.ts'
+import { decideSync } from './sync-up.ts'
+
+export type Admission =
+  /** The same Join again: its answer was lost. */
+  | { readonly kind: 'repeat'; readonly progress: Progress }
+  | {
+      readonly kind: 'admit'
+      readonly plan: SyncPlan
+      readonly agreedLsn: Lsn
+      readonly resume: SnapshotResume | undefined
+      /** Attachments that the new one takes the place of. */
+      readonly replaces: readonly Progress[]
+    }
+  | { readonly kind: 'refuse'; readonly code: ErrorCode; readonly message: string }
+  | { readonly kind: 'ignore'; readonly reason: string }
+
+export interface AdmissionOptions {
+  readonly state: CoreState
+  readonly attachments: Attachments
+  readonly join: Join
+  readonly from: PeerId
+  readonly maxReplicas: number
+}
+
+export function admit(options: AdmissionOptions): Admission {
+  const { state, attachments, join, from } = options
+  const { databaseId } = state
+  if (databaseId === undefined) return { kind: 'ignore', reason: 'the reign has not begun' }
+  if (attachments.hasEnded(join.session)) return { kind: 'ignore', reason: 'the session has ended' }
+  const onPeer = attachments.ofPeer(from)
+  if (onPeer?.session === join.session) return { kind: 'repeat', progress: onPeer }
+  if (join.site === state.site) return refuse('DUPLICATE_SITE', `this master is site ${join.site}`)
+  const rival = join.databaseId === databaseId && reignOfRival(state, join)
+  if (rival)
+    return refuse('DUPLICATE_MASTER', `the replica has records of another master of term ${state.term}`)
+  const ofSite = attachments.ofSite(join.site)
+  if (ofSite !== undefined && ofSite !== onPeer) {
+    const silentMs = state.now - ofSite.heardAt
+    if (silentMs < state.timings.silenceTimeoutMs) {
+      return refuse(
+        'DUPLICATE_SITE',
+        `a site ${join.site} is attached and was heard ${Math.round(silentMs)} ms ago`,
+      )
+    }
+  }
+  const replaces: Progress[] = []
+  if (onPeer !== undefined) replaces.push(onPeer)
+  if (ofSite !== undefined && ofSite !== onPeer) replaces.push(ofSite)
+  if (attachments.size - replaces.length >= options.maxReplicas) {
+    return refuse('TOO_MANY_REPLICAS', `there are ${attachments.size} replicas, and no more are allowed`)
+  }
+  const decision = decideSync(
+    { databaseId, history: state.history, firstLsn: state.firstLsn, last: state.last },
+    join,
+  )
+  if (decision.kind === 'refuse') return decision
+  const { plan, agreedLsn, resume } = decision
+  return { kind: 'admit', plan, agreedLsn, resume, replaces }
+}
+
+/** Terms equal, sites not: two were promoted in the same term. Invariant 1: at most one of them is followed. */
+function reignOfRival(state: CoreState, join: Join): boolean {
+  const reign = join.history.at(-1)
+  return reign !== undefined && reign.term === state.term && reign.site !== state.site
+}
+
+function refuse(code: ErrorCode, message: string): Admission {
+  return { kind: 'refuse', code, message }
+}

@@ -1,0 +1,107 @@
+// Who is attached to a master: one replica for each peer and for each site, and the sessions that have ended, so that
+// a Join that was delayed on the way does not bring back an attachment that is over.
+
+import { assert } from '../base/assert.ts'
+import type { Detachment, PeerId } from './core-options.ts'
+import type { Progress } from './progress.ts'
+
+const endedSessionsMax = 1_024
+const detachmentsMax = 64
+
+const nobody: readonly string[] = []
+
+export class Attachments {
+  readonly #byPeer = new Map<PeerId, Progress>()
+  readonly #bySite = new Map<string, Progress>()
+  readonly #ended = new Set<number>()
+  /** Sites that were attached in this reign. Those that vote make up a group whose size nobody has told. */
+  readonly #met = new Set<string>()
+  readonly #known = new Set<string>()
+  readonly #detachments: Detachment[] = []
+
+  get size(): number {
+    return this.#byPeer.size
+  }
+
+  /** In the order in which they attached. */
+  all(): IterableIterator<Progress> {
+    return this.#byPeer.values()
+  }
+
+  ofPeer(peer: PeerId): Progress | undefined {
+    return this.#byPeer.get(peer)
+  }
+
+  ofSite(site: string): Progress | undefined {
+    return this.#bySite.get(site)
+  }
+
+  /** Voting sites that this reign has met, without the master. */
+  get knownSites(): number {
+    return this.#known.size
+  }
+
+  hasMet(site: string): boolean {
+    return this.#met.has(site)
+  }
+
+  /** The operator says that a site will not come back. */
+  forget(site: string): void {
+    this.#known.delete(site)
+    this.#met.delete(site)
+  }
+
+  hasEnded(session: number): boolean {
+    return this.#ended.has(session)
+  }
+
+  endSession(session: number): void {
+    this.#ended.add(session)
+    if (this.#ended.size > endedSessionsMax) {
+      const [oldest] = this.#ended
+      if (oldest !== undefined) this.#ended.delete(oldest)
+    }
+  }
+
+  add(progress: Progress): void {
+    assert(!this.#byPeer.has(progress.peer), 'one replica on a peer')
+    assert(!this.#bySite.has(progress.site), 'one replica of a site')
+    this.#byPeer.set(progress.peer, progress)
+    this.#bySite.set(progress.site, progress)
+    this.#met.add(progress.site)
+    if (progress.votes) this.#known.add(progress.site)
+  }
+
+  remove(progress: Progress): void {
+    this.#byPeer.delete(progress.peer)
+    this.#bySite.delete(progress.site)
+    this.endSession(progress.session)
+  }
+
+  noteDetachment(detachment: Detachment): void {
+    this.#detachments.push(detachment)
+    if (this.#detachments.length > detachmentsMax) this.#detachments.shift()
+  }
+
+  get detachments(): readonly Detachment[] {
+    return this.#detachments
+  }
+
+  /** Sites that went away while the record at `lsn` was in the log: its commit may have waited for them. */
+  detachedSince(lsn: number): readonly string[] {
+    let found: string[] | undefined
+    for (const detachment of this.#detachments) {
+      if (detachment.lsn < lsn) continue
+      found ??= []
+      if (!found.includes(detachment.site)) found.push(detachment.site)
+    }
+    return found ?? nobody
+  }
+
+  checkInvariants(): void {
+    assert(this.#byPeer.size === this.#bySite.size, 'each attached site has one peer')
+    for (const progress of this.#byPeer.values()) {
+      assert(this.#bySite.get(progress.site) === progress, 'a site and its peer name the same replica')
+    }
+  }
+}

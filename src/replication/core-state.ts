@@ -1,0 +1,328 @@
+// What a site knows whatever its role: its log's identity and positions, its term, and the effects it has asked for.
+// The roles share one of these; each change of a position goes through a method here that asserts what must hold.
+
+import { assert } from '../base/assert.ts'
+import type { RecordBatch, RecordPlace } from '../base/batch.ts'
+import { entryAt, type History, type HistoryEntry, historyUpTo } from '../base/history.ts'
+import { limits } from '../base/limits.ts'
+import { type Lsn, lsnPlus, noLsn, type Term } from '../base/lsn.ts'
+import type { CoreOptions, MixedRows, PeerId, RecordCodec } from './core-options.ts'
+import { type Counters, zeroCounters } from './counters.ts'
+import type { CoreEvent, Effect } from './effects.ts'
+import { encodeMessage } from './message-codec.ts'
+import { messageLimits } from './message-limits.ts'
+import type { Message } from './messages.ts'
+import { defaultTimings, type Timings } from './timings.ts'
+
+export class CoreState {
+  readonly site: string
+  readonly codec: RecordCodec
+  readonly #baseTimings: Timings
+  timings: Timings
+  readonly counters: Counters = zeroCounters()
+  readonly #random: () => number
+  #databaseId: string | undefined
+  #term: Term
+  /** The one master of `#term` that this site acknowledges to; undefined while it is free to choose. */
+  #termMaster: string | undefined
+  #firstLsn: Lsn
+  #last: RecordPlace
+  /** Handed to the operating system; only a master is told. */
+  #writtenLsn: Lsn = noLsn
+  #durableLsn: Lsn
+  #appliedLsn: Lsn
+  #committedLsn: Lsn
+  #permanentLsn: Lsn
+  #history: History
+  #mixed: MixedRows | undefined
+  #effects: Effect[] = []
+  /** Ahead of `#committedLsn` where acks attest `applied`: then a replica applies before the commit. */
+  #applyLsn: Lsn
+  now = 0
+
+  constructor(options: CoreOptions) {
+    const { log } = options
+    this.site = options.site
+    this.codec = options.codec
+    this.#baseTimings = { ...defaultTimings, ...options.timings }
+    this.timings = this.#baseTimings
+    this.#random = options.random
+    this.#databaseId = options.databaseId
+    this.#term = options.term
+    this.#termMaster = options.termMaster ?? reignOf(options)
+    this.#firstLsn = log.first
+    this.#last = log.last
+    this.#durableLsn = log.durableLsn
+    this.#history = log.history
+    this.#appliedLsn = options.appliedLsn
+    // What the store has was committed, even where the note of that did not reach the disk.
+    this.#committedLsn = Math.max(options.committedLsn, options.appliedLsn) as Lsn
+    this.#permanentLsn = options.permanentLsn
+    this.#applyLsn = this.#committedLsn
+    const { readableLsn = noLsn } = options
+    if (readableLsn > 0) {
+      const reign = readableLsn <= log.last.lsn ? entryAt(log.history, readableLsn) : undefined
+      this.#mixed = { lsn: readableLsn, reign }
+    }
+    this.checkPositions()
+  }
+
+  get databaseId(): string | undefined {
+    return this.#databaseId
+  }
+
+  get term(): Term {
+    return this.#term
+  }
+
+  get termMaster(): string | undefined {
+    return this.#termMaster
+  }
+
+  get firstLsn(): Lsn {
+    return this.#firstLsn
+  }
+
+  get last(): RecordPlace {
+    return this.#last
+  }
+
+  get durableLsn(): Lsn {
+    return this.#durableLsn
+  }
+
+  get appliedLsn(): Lsn {
+    return this.#appliedLsn
+  }
+
+  get committedLsn(): Lsn {
+    return this.#committedLsn
+  }
+
+  get permanentLsn(): Lsn {
+    return this.#permanentLsn
+  }
+
+  get history(): History {
+    return this.#history
+  }
+
+  /** For one role; without an argument back to those of the site. */
+  useTimings(timings: Partial<Timings> | undefined): void {
+    this.timings = { ...this.#baseTimings, ...timings }
+  }
+
+  /** A random u32 that is not 0. */
+  drawSession(): number {
+    const drawn = this.#random() >>> 0
+    return drawn === 0 ? 1 : drawn
+  }
+
+  emit(effect: Effect): void {
+    this.#effects.push(effect)
+  }
+
+  event(event: CoreEvent): void {
+    this.#effects.push({ kind: 'event', event })
+  }
+
+  takeEffects(): Effect[] {
+    if (this.#effects.length === 0) return []
+    const taken = this.#effects
+    this.#effects = []
+    return taken
+  }
+
+  get hasEffects(): boolean {
+    return this.#effects.length > 0
+  }
+
+  send(to: PeerId, message: Message): void {
+    const control = encodeMessage(message)
+    this.counters.messagesOut++
+    this.counters.bytesOut += control.length
+    this.emit({ kind: 'send', to, control })
+  }
+
+  sendBulk(to: PeerId, message: Message, rec: Uint8Array, permanentLsn?: Lsn): void {
+    const control = encodeMessage(message)
+    this.counters.messagesOut++
+    this.counters.bytesOut += control.length + rec.length
+    if (permanentLsn === undefined) this.emit({ kind: 'send', to, control, rec })
+    else this.emit({ kind: 'send', to, control, rec, permanentLsn })
+  }
+
+  /** Names the database of a site that had none. */
+  found(databaseId: string): void {
+    assert(this.#databaseId === undefined && this.#last.lsn === 0, 'a database is named once')
+    this.#databaseId = databaseId
+  }
+
+  /** Invariant 1: a term is on disk before anything that depends on it is said or done, and never falls. */
+  raiseTerm(term: Term, master: string | undefined): void {
+    assert(term > this.#term && term <= messageLimits.termMax, 'a term only grows, within its range')
+    this.#term = term
+    this.#termMaster = master
+    this.emit({ kind: 'persist', term, master })
+    this.event({ kind: 'term', term })
+  }
+
+  /** Invariant 1: in one term a site acknowledges to one master; the choice is on disk before the first Ack. */
+  chooseMaster(master: string): void {
+    if (this.#termMaster === master) return
+    assert(this.#termMaster === undefined, 'one master in a term')
+    this.#termMaster = master
+    this.emit({ kind: 'persist', term: this.#term, master })
+  }
+
+  /** The log has grown by `batch`, in which `reigns` began. */
+  extendLog(batch: RecordBatch, reigns: readonly HistoryEntry[]): void {
+    const { previous } = batch
+    assert(samePlace(previous, this.#last), 'records are appended only where they fit')
+    if (reigns.length > 0) {
+      this.#history = [...this.#history, ...reigns].slice(-limits.historyEntriesMax)
+    }
+    this.#last = batch.last
+    assert(this.#last.term <= this.#term, 'no record is of a term that this site has not seen')
+    assert(this.#last.term === this.#history.at(-1)?.term, 'each record belongs to the last reign')
+  }
+
+  written(writtenLsn: Lsn): void {
+    assert(writtenLsn <= this.#last.lsn, 'only what is in the log is written')
+    this.#writtenLsn = writtenLsn
+  }
+
+  /** What outlives this process: never less than what outlives the machine. */
+  get writtenLsn(): Lsn {
+    return Math.max(this.#writtenLsn, this.#durableLsn) as Lsn
+  }
+
+  /** Invariant: a sync is reported once for each position, and never for records that were undone meanwhile. */
+  synced(durableLsn: Lsn): void {
+    assert(durableLsn <= this.#last.lsn, 'only what is in the log is durable')
+    if (durableLsn > this.#durableLsn) this.#durableLsn = durableLsn
+  }
+
+  applied(appliedLsn: Lsn): void {
+    assert(
+      appliedLsn <= Math.max(this.#applyLsn, this.#committedLsn),
+      'only what may be applied has been applied',
+    )
+    if (appliedLsn > this.#appliedLsn) this.#appliedLsn = appliedLsn
+  }
+
+  trimmed(firstLsn: Lsn): void {
+    assert(firstLsn <= this.#last.lsn + 1, 'a log is trimmed at its beginning')
+    if (firstLsn > this.#firstLsn) this.#firstLsn = firstLsn
+  }
+
+  /** Invariant 4: both only move forward. `applyLsn` is at least `committedLsn`. */
+  advance(options: { committedLsn: Lsn; permanentLsn: Lsn; applyLsn?: Lsn }): boolean {
+    const committedLsn = Math.max(options.committedLsn, this.#committedLsn) as Lsn
+    const permanentLsn = Math.max(options.permanentLsn, this.#permanentLsn) as Lsn
+    const applyLsn = Math.max(options.applyLsn ?? 0, committedLsn, this.#applyLsn) as Lsn
+    assert(applyLsn <= this.#last.lsn, 'only records of this log are committed')
+    assert(permanentLsn <= this.#last.lsn, 'only records of this log are permanent')
+    const moved =
+      committedLsn > this.#committedLsn || permanentLsn > this.#permanentLsn || applyLsn > this.#applyLsn
+    if (!moved) return false
+    this.#committedLsn = committedLsn
+    this.#permanentLsn = permanentLsn
+    this.#applyLsn = applyLsn
+    this.emit({ kind: 'commit', committedLsn, permanentLsn, applyLsn })
+    return true
+  }
+
+  /** The log now ends at `place`. Invariant 4: nothing permanent was undone. */
+  rewound(place: RecordPlace): void {
+    assert(place.lsn >= this.#permanentLsn, 'nothing permanent is undone')
+    assert(place.lsn < this.#last.lsn, 'a rewind goes back')
+    this.#last = place
+    this.#history = historyUpTo(this.#history, place.lsn)
+    assert(place.lsn === 0 || place.term === this.#history.at(-1)?.term, 'the log ends in its last reign')
+    this.#writtenLsn = place.lsn
+    this.#durableLsn = place.lsn
+    this.#appliedLsn = Math.min(this.#appliedLsn, place.lsn) as Lsn
+    this.#committedLsn = Math.min(this.#committedLsn, place.lsn) as Lsn
+    this.#applyLsn = Math.min(this.#applyLsn, place.lsn) as Lsn
+  }
+
+  /** Database, log and term have been replaced by a snapshot. */
+  replaced(options: {
+    databaseId: string
+    term: Term
+    master: string
+    base: RecordPlace
+    history: History
+  }): void {
+    const { databaseId, term, master, base, history } = options
+    const isSame = databaseId === this.#databaseId
+    this.#permanentLsn = (isSame ? Math.min(this.#permanentLsn, base.lsn) : 0) as Lsn
+    this.#databaseId = databaseId
+    // Terms of different databases do not compare; that of one never falls.
+    if (!isSame || term > this.#term) {
+      this.#term = term
+      this.#termMaster = master
+    }
+    this.#firstLsn = lsnPlus(base.lsn, 1)
+    this.#last = base
+    this.#writtenLsn = base.lsn
+    this.#durableLsn = base.lsn
+    this.#appliedLsn = base.lsn
+    this.#committedLsn = base.lsn
+    this.#applyLsn = base.lsn
+    this.#history = history
+    this.#mixed = undefined
+  }
+
+  /** The store has rows of two ages; see `MixedRows`. Must be told after `replaced`. */
+  mixRows(mixed: MixedRows): void {
+    this.#mixed = mixed
+  }
+
+  /** Reads are consistent once this is applied. */
+  get readableLsn(): Lsn {
+    return this.#mixed?.lsn ?? noLsn
+  }
+
+  /** Undefined once the rows are one state for ever: nothing up to that record can be undone. */
+  get mixed(): MixedRows | undefined {
+    return this.#mixed !== undefined && this.#mixed.lsn > this.#permanentLsn ? this.#mixed : undefined
+  }
+
+  /** The order of all positions; cheap enough for every step. */
+  checkPositions(): void {
+    const last = this.#last
+    assert(this.#durableLsn <= last.lsn, 'durable <= last')
+    assert(this.#appliedLsn <= last.lsn, 'applied <= last')
+    assert(this.#committedLsn <= this.#applyLsn && this.#applyLsn <= last.lsn, 'committed <= apply <= last')
+    assert(this.#permanentLsn <= last.lsn, 'permanent <= last')
+    assert(this.#firstLsn >= 1 && this.#firstLsn <= last.lsn + 1, 'the log has a beginning')
+    assert(last.term <= this.#term, 'the term is at least that of the log')
+    assert(last.lsn === 0 || this.#databaseId !== undefined, 'a log belongs to a database')
+    assert(last.lsn === 0 || this.#history.at(-1)?.term === last.term, 'the log ends in its last reign')
+  }
+
+  /** The shape of the history; O(its length). */
+  checkHistory(): void {
+    let previous: HistoryEntry | undefined
+    for (const entry of this.#history) {
+      assert(
+        previous === undefined || (entry.term > previous.term && entry.firstLsn > previous.firstLsn),
+        'terms and their first records grow',
+      )
+      assert(entry.firstLsn <= this.#last.lsn, 'a reign has a record')
+      previous = entry
+    }
+  }
+}
+
+/** Who wrote the last record, if that was in the present term. */
+function reignOf(options: CoreOptions): string | undefined {
+  const reign = options.log.history.at(-1)
+  return reign?.term === options.term ? reign.site : undefined
+}
+
+export function samePlace(a: RecordPlace, b: RecordPlace): boolean {
+  return a.lsn === b.lsn && a.crc === b.crc && a.term === b.term
+}

@@ -1,0 +1,22 @@
+// Bounds of single fields in messages.
+
+import { limits } from '../base/limits.ts'
+
+/** Bounds of single fields, part of the protocol. */
+export const messageLimits: {
+  readonly envelopeBytes: number
+  readonly codeBytesMax: number
+  readonly messageBytesMax: number
+  readonly addressBytesMax: number
+  readonly storeKeyBytesMax: number
+  readonly termMax: number
+} = {
+  envelopeBytes: 12,
+  codeBytesMax: 64,
+  messageBytesMax: 1_024,
+  addressBytesMax: 512,
+  /** A key of the store, with the name of its store before it. */
+  storeKeyBytesMax: limits.keyBytesMax + limits.storeNameBytesMax + 16,
+  /** Terms beyond this are refused: a broken peer must not use them up. */
+  termMax: 0xffff_0000,
+}

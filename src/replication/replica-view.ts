@@ -1,0 +1,39 @@
+// A replica as the status shows it.
+
+import type { Attest } from '../base/policy.ts'
+import type { ReplicaView } from './core-options.ts'
+import type { CoreState } from './core-state.ts'
+import type { LagMeter } from './lag-meter.ts'
+import type { Progress } from './progress.ts'
+
+export function replicaView(
+  progress: Progress,
+  options: { state: CoreState; lag: LagMeter; attest: Attest },
+): ReplicaView {
+  const { state, lag, attest } = options
+  const { snapshot, join } = progress
+  const lsn = progress.attested(attest)
+  return {
+    site: progress.site,
+    peer: progress.peer,
+    state: progress.state,
+    inStep: progress.inStep,
+    view: join.view,
+    forceSync: join.forceSync,
+    receivedLsn: progress.receivedLsn,
+    durableLsn: progress.durableLsn,
+    appliedLsn: progress.appliedLsn,
+    lagRecords: state.last.lsn - lsn,
+    lagBytes: lag.bytesAfter(lsn),
+    lagMs: lag.msAfter(lsn, state.now),
+    roundTripMs: progress.roundTripMs,
+    attachedAt: progress.attachedAt,
+    heardAt: progress.heardAt,
+    bytesOut: progress.bytesOut,
+    recordsOut: progress.recordsOut,
+    snapshot:
+      snapshot === undefined
+        ? undefined
+        : { rows: snapshot.rows, bytes: snapshot.bytes, rowsEstimate: snapshot.rowsEstimate },
+  }
+}

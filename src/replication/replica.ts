@@ -1,0 +1,600 @@
+// The replica's role: joins, comes into step as the master plans, takes records that fit and acknowledges them.
+// docs/protocol.md, sections "Attach", "Sync-up", "Stream", "Acks".
+//
+// How it fails: into a `stopped` with a reason. What the driver is doing to the log or to the staging by then is always
+// finished first, whatever else happens: its answer must not be taken for one to a later attachment.
+
+import { assert } from '../base/assert.ts'
+import type { RecordPlace } from '../base/batch.ts'
+import type { ErrorCode } from '../base/errors.ts'
+import { type Lsn, noLsn, noTerm, type Term } from '../base/lsn.ts'
+import { acceptProblem } from './accept-check.ts'
+import { AckPacer, type AckPositions } from './ack-pacer.ts'
+import type { FollowOptions, PeerId, SnapshotResume } from './core-options.ts'
+import { type CoreState, samePlace } from './core-state.ts'
+import { ignore, type StepResult, type StopReason, type SyncHow, stepOk } from './effects.ts'
+import { knownCode } from './message-codec.ts'
+import type { Accept, Append, Heartbeat, Message, Refuse } from './messages.ts'
+import { RecordIntake } from './record-intake.ts'
+import { SnapshotReceiver } from './snapshot-receiver.ts'
+import { SyncWatch } from './sync-watch.ts'
+import { backOff, type Retry, startRetry } from './timings.ts'
+
+/** What a master sends in an attachment, Detach included. */
+export type MasterMessage = Extract<
+  Message,
+  {
+    type:
+      | 'accept'
+      | 'refuse'
+      | 'append'
+      | 'heartbeat'
+      | 'snapshotBegin'
+      | 'snapshotRows'
+      | 'snapshotEnd'
+      | 'detach'
+  }
+>
+
+interface Stop {
+  readonly reason: StopReason
+  readonly code: ErrorCode | undefined
+  readonly message: string
+  readonly master?: string
+}
+
+const howOf: Readonly<Record<Accept['plan'], SyncHow>> = {
+  equal: 'equal',
+  stream: 'incremental',
+  rewind: 'rewound',
+  snapshot: 'snapshot',
+}
+
+export class Replica {
+  readonly #state: CoreState
+  readonly peer: PeerId
+  readonly session: number
+  readonly #options: FollowOptions
+  readonly #intake: RecordIntake
+  readonly #pacer: AckPacer
+  #phase: 'joining' | 'rewinding' | 'snapshot' | 'following' | 'finishing' | 'ended' = 'joining'
+  /** The data here is to be replaced by that of another database: its terms do not compare with ours. */
+  #foreignTerm: Term | undefined
+  #accept: Accept | undefined
+  #snapshot: SnapshotReceiver | undefined
+  #watch: SyncWatch | undefined
+  /** What the master has said is committed and permanent; here at most up to the end of the log. */
+  #masterCommittedLsn = noLsn
+  #masterPermanentLsn = noLsn
+  #joinRetry: Retry
+  #startedAt: number
+  #heardAt: number
+  #silenceTimeoutMs: number
+  #stamp = 0
+  #snapshotBytes = 0
+  #stopAfter: Stop | undefined
+
+  constructor(state: CoreState, options: FollowOptions & { peer: PeerId }) {
+    const { timings, now } = state
+    this.#state = state
+    this.peer = options.peer
+    this.#options = options
+    this.session = state.drawSession()
+    this.#intake = new RecordIntake(state)
+    this.#pacer = new AckPacer(timings.ackBytesMax)
+    this.#startedAt = now
+    this.#heardAt = now
+    this.#silenceTimeoutMs = timings.silenceTimeoutMs
+    this.#joinRetry = startRetry(timings, now)
+    this.#sendJoin()
+  }
+
+  get hasEnded(): boolean {
+    return this.#phase === 'ended'
+  }
+
+  get master(): { site: string; term: Term; address: string | undefined } | undefined {
+    const accept = this.#accept
+    return accept && { site: accept.site, term: this.#term, address: this.#options.address }
+  }
+
+  get address(): string | undefined {
+    return this.#options.address
+  }
+
+  /** Every record that the attach was about is here and readable. */
+  get isSynced(): boolean {
+    return this.#watch?.isDone === true
+  }
+
+  /** The term of this attachment. */
+  get #term(): Term {
+    return this.#foreignTerm ?? this.#state.term
+  }
+
+  // ---- messages
+
+  process(message: MasterMessage, rec: Uint8Array): StepResult {
+    if (this.#phase === 'ended' || this.#stopAfter !== undefined) return ignore('the attachment has ended')
+    if (message.type === 'detach') return this.#detached(message)
+    if (message.type === 'refuse') return this.#refused(message)
+    if (message.term < this.#knownTerm) return this.#staleMaster(message.term)
+    this.#heardAt = this.#state.now
+    if (message.type === 'accept') return this.#accepted(message)
+    if (this.#accept === undefined) return ignore('the Accept has not come')
+    if (message.term > this.#term) this.#adopt(message.term)
+    switch (message.type) {
+      case 'append':
+        return this.#appended(message, rec)
+      case 'heartbeat':
+        return this.#heartbeat(message)
+      default:
+        return this.#snapshotMessage(message, rec)
+    }
+  }
+
+  /** The lowest term that a master may have. A site whose data counts for nothing knows none before it is accepted. */
+  get #knownTerm(): Term {
+    if (this.#foreignTerm !== undefined) return this.#foreignTerm
+    return this.#accept === undefined && this.#mayTakeForeign() ? noTerm : this.#state.term
+  }
+
+  #mayTakeForeign(): boolean {
+    return this.#state.databaseId === undefined || this.#options.replace === true
+  }
+
+  #adopt(term: Term): void {
+    if (this.#foreignTerm === undefined) this.#state.raiseTerm(term, this.#accept?.site)
+    else this.#foreignTerm = term
+  }
+
+  #staleMaster(term: Term): StepResult {
+    const state = this.#state
+    state.counters.messagesStale++
+    if (state.databaseId !== undefined && this.#foreignTerm === undefined) {
+      const { databaseId } = state
+      state.send(this.peer, { type: 'higherTerm', session: 0, term: state.term, databaseId, site: '' })
+    }
+    return ignore(`term ${term} is over`)
+  }
+
+  #detached(message: { code: string; message: string }): StepResult {
+    if (this.#phase === 'finishing') return stepOk
+    const isLost = message.code === 'CONNECTION_CLOSED'
+    this.#stop({
+      reason: isLost ? 'connection-lost' : 'detached-by-master',
+      code: knownCode(message.code, 'DETACHED'),
+      message: message.message,
+    })
+    return stepOk
+  }
+
+  #refused(message: Refuse): StepResult {
+    if (this.#phase !== 'joining') return ignore('the attach is over')
+    const code = knownCode(message.code, 'HANDSHAKE_FAILED')
+    this.#state.event({ kind: 'connectFailed', code, message: message.message })
+    const stop = { reason: 'handshake-refused', code, message: message.message } as const
+    this.#stop(message.master === '' ? stop : { ...stop, master: message.master })
+    return { kind: 'joinFailure', code, reason: message.message }
+  }
+
+  // ---- attach
+
+  #sendJoin(): void {
+    const state = this.#state
+    const { databaseId, site, history, firstLsn, last, durableLsn, permanentLsn } = state
+    const { replace, snapshot, forceSync, view } = this.#options
+    const { mixed } = state
+    state.send(this.peer, {
+      type: 'join',
+      session: this.session,
+      term: databaseId === undefined ? noTerm : state.term,
+      databaseId,
+      site,
+      history,
+      firstLsn,
+      last,
+      durableLsn,
+      permanentLsn,
+      replace: replace === true,
+      // Rows of two ages of which nobody knows what they make are of no use.
+      snapshot: snapshot === true || (mixed !== undefined && mixed.reign === undefined),
+      forceSync: forceSync === true,
+      view: view === true,
+      resume: this.#resume(),
+      mixed: mixed?.reign && { lsn: mixed.lsn, reign: mixed.reign },
+    })
+  }
+
+  /** Rows of an earlier snapshot are of use unless the log here has passed them. */
+  #resume(): SnapshotResume | undefined {
+    const { resume } = this.#options
+    if (resume === undefined) return undefined
+    const isOurs = resume.databaseId === this.#state.databaseId
+    return isOurs && resume.base.lsn < this.#state.last.lsn ? undefined : resume
+  }
+
+  #accepted(accept: Accept): StepResult {
+    if (this.#phase !== 'joining') return ignore('the attach is over')
+    const state = this.#state
+    if (accept.databaseId === state.databaseId && accept.term < state.term)
+      return this.#staleMaster(accept.term)
+    const { replace } = this.#options
+    const problem = acceptProblem(accept, { state, replace: replace === true })
+    if (problem !== undefined) {
+      this.#quit({ reason: 'handshake-refused', ...problem })
+      if (problem.code !== 'DUPLICATE_MASTER') {
+        return { kind: 'joinFailure', code: problem.code, reason: problem.message }
+      }
+      state.event({ kind: 'duplicateMaster', term: accept.term, site: accept.site })
+      return { kind: 'dupMaster' }
+    }
+    if (accept.plan === 'rewind' && this.#options.autoRewind === false) {
+      const message = `the master's log parts from this one after LSN ${accept.agreedLsn}`
+      this.#quit({ reason: 'handshake-refused', code: 'REWIND_REFUSED', message })
+      return { kind: 'wouldRewind', lsn: accept.agreedLsn }
+    }
+    this.#accept = accept
+    if (accept.databaseId !== state.databaseId) this.#foreignTerm = accept.term
+    else if (accept.term > state.term) state.raiseTerm(accept.term, accept.site)
+    else state.chooseMaster(accept.site)
+    this.#silenceTimeoutMs = Math.min(this.#silenceTimeoutMs, accept.silenceTimeoutMs)
+    this.#pacer.agree(accept)
+    state.event({ kind: 'connected', peer: this.peer })
+    state.event({
+      kind: 'newMaster',
+      site: accept.site,
+      term: accept.term,
+      address: this.#options.address,
+      sites: accept.sites === 0 ? undefined : accept.sites,
+    })
+    this.#watch = new SyncWatch({
+      state,
+      how: howOf[accept.plan],
+      from: accept.plan === 'snapshot' ? noLsn : accept.agreedLsn,
+      lastLsn: accept.last.lsn,
+      committedLsn: accept.committedLsn,
+    })
+    this.#begin(accept)
+    return stepOk
+  }
+
+  #begin(accept: Accept): void {
+    const state = this.#state
+    if (accept.plan === 'rewind') {
+      assert(accept.agreedLsn >= state.permanentLsn, 'nothing permanent is undone')
+      this.#phase = 'rewinding'
+      state.counters.rewinds++
+      state.emit({ kind: 'rewind', to: accept.agreedLsn })
+    } else if (accept.plan === 'snapshot') {
+      this.#phase = 'snapshot'
+      state.counters.snapshotsReceived++
+      const { session, peer } = this
+      this.#snapshot = new SnapshotReceiver({
+        state,
+        databaseId: accept.databaseId,
+        master: accept.site,
+        term: () => this.#term,
+        agreedLsn: accept.databaseId === state.databaseId ? this.#sharedLsn(accept) : undefined,
+        mayFallBack: this.#options.replace === true || this.#options.snapshot === true,
+        sendAck: (ack) => state.send(peer, { type: 'snapshotAck', session, term: this.#term, ...ack }),
+      })
+    } else {
+      this.#follow()
+    }
+  }
+
+  /** Data that is set aside shares nothing with what takes its place. */
+  #sharedLsn(accept: Accept): Lsn | undefined {
+    return this.#options.replace === true && accept.agreedLsn === 0 ? undefined : accept.agreedLsn
+  }
+
+  /** From here on the log is a beginning of the master's. */
+  #follow(): void {
+    const accept = this.#accept
+    assert(accept !== undefined, 'a replica follows whom it was accepted by')
+    this.#phase = 'following'
+    this.#learn(accept.committedLsn, accept.permanentLsn)
+    this.#sendAck()
+    this.#watch?.review(this.#snapshotBytes)
+  }
+
+  rewound(place: RecordPlace): void {
+    const state = this.#state
+    assert(this.#phase === 'rewinding' && place.lsn === this.#accept?.agreedLsn, 'a rewind was asked for')
+    const from = state.last.lsn
+    state.rewound(place)
+    state.event({ kind: 'rewound', from, to: place.lsn })
+    if (!this.#stopNow()) this.#follow()
+  }
+
+  rewindFailed(reason?: string): void {
+    assert(this.#phase === 'rewinding', 'a rewind was asked for')
+    if (this.#stopNow()) return
+    this.#phase = 'following'
+    const message = reason ?? 'the records that the master does not have could not be undone'
+    this.#quit({ reason: 'apply-failed', code: 'STORE_FAILED', message })
+  }
+
+  // ---- snapshot
+
+  #snapshotMessage(
+    message: Extract<MasterMessage, { type: 'snapshotBegin' | 'snapshotRows' | 'snapshotEnd' }>,
+    rec: Uint8Array,
+  ): StepResult {
+    const snapshot = this.#snapshot
+    if (snapshot === undefined || this.#phase !== 'snapshot') return ignore('no snapshot is under way')
+    if (message.type === 'snapshotRows') return snapshot.rowsCame(message, rec)
+    if (message.type === 'snapshotEnd') return snapshot.endCame(message)
+    const result = snapshot.begin(message)
+    if (result.kind !== 'failed') return result
+    this.#quit({ reason: 'handshake-refused', code: 'SNAPSHOT_FAILED', message: result.message })
+    return { kind: 'joinFailure', code: 'SNAPSHOT_FAILED', reason: result.message }
+  }
+
+  snapshotPrepared(): void {
+    assert(this.#phase === 'snapshot', 'a staging was asked for')
+    this.#snapshot?.prepared()
+    this.#stopIfIdle()
+  }
+
+  snapshotStored(index: number): void {
+    assert(this.#phase === 'snapshot', 'chunks were handed over')
+    this.#snapshot?.stored(index)
+    this.#stopIfIdle()
+  }
+
+  #stopIfIdle(): void {
+    if (this.#stopAfter !== undefined && this.#snapshot?.isBusy === false) this.#stopNow()
+  }
+
+  snapshotInstalled(place: RecordPlace): void {
+    const snapshot = this.#snapshot
+    assert(this.#phase === 'snapshot' && snapshot !== undefined, 'a snapshot is installed once')
+    snapshot.installed(place)
+    this.#snapshotBytes = snapshot.bytes
+    this.#foreignTerm = undefined
+    this.#watch?.readableFrom(snapshot.snapshotLsn)
+    this.#snapshot = undefined
+    if (!this.#stopNow()) this.#follow()
+  }
+
+  /** Staging or installation failed; the old database is as it was. */
+  snapshotFailed(reason: string): void {
+    if (this.#phase !== 'snapshot' || this.#snapshot === undefined) return
+    this.#snapshot = undefined
+    if (this.#stopNow()) return
+    this.#quit({ reason: 'apply-failed', code: 'SNAPSHOT_FAILED', message: reason })
+  }
+
+  // ---- stream
+
+  #appended(message: Append, rec: Uint8Array): StepResult {
+    if (this.#phase !== 'following') return ignore('records are not taken now')
+    const state = this.#state
+    state.counters.appendsReceived++
+    this.#hearCommit(message.committedLsn, message.permanentLsn)
+    if (message.ackNow) this.#pacer.urgent(message.lastLsn)
+    const result = this.#intake.append(message, rec, this.#term)
+    switch (result.kind) {
+      case 'damaged':
+        return this.#damaged(result.reason)
+      case 'diverged':
+        return this.#diverged(result.theirs)
+      case 'early':
+        this.#learnHeard()
+        return { kind: 'notPerm', lsn: message.lastLsn }
+      case 'duplicate':
+        this.#learnHeard()
+        this.#sendAck()
+        break
+      case 'taken':
+        this.#pacer.received(result.bytes)
+        this.#watch?.received(result.records, result.bytes)
+        this.#learnHeard()
+        this.#ackIfDue()
+        break
+    }
+    return { kind: 'isPerm', lsn: state.last.lsn }
+  }
+
+  #damaged(reason: string): StepResult {
+    const state = this.#state
+    state.counters.messagesInvalid++
+    state.emit({ kind: 'disconnect', peer: this.peer, code: 'FRAME_INVALID', reason })
+    return ignore(`records do not verify: ${reason}`)
+  }
+
+  #diverged(theirs: RecordPlace): StepResult {
+    const state = this.#state
+    state.event({ kind: 'diverged', ours: state.last, theirs })
+    const message = `the master's log differs from this one at LSN ${theirs.lsn}`
+    this.#quit({ reason: 'handshake-refused', code: 'FOREIGN_HISTORY', message })
+    return { kind: 'joinFailure', code: 'FOREIGN_HISTORY', reason: message }
+  }
+
+  #heartbeat(message: Heartbeat): StepResult {
+    if (message.ackNow) this.#stamp = message.stamp
+    if (this.#phase === 'rewinding' || this.#phase === 'snapshot') {
+      if (message.ackNow) {
+        this.#sendBusy()
+        this.#snapshot?.repeatAck()
+      }
+      return stepOk
+    }
+    if (this.#phase !== 'following') return ignore('the attachment is ending')
+    const { last } = this.#state
+    if (message.last.lsn === last.lsn && !samePlace(message.last, last)) return this.#diverged(message.last)
+    this.#pacer.agree(message)
+    this.#intake.sent(message.sentLsn)
+    this.#hearCommit(message.committedLsn, message.permanentLsn)
+    this.#learnHeard()
+    if (message.ackNow) {
+      this.#pacer.urgent(message.last.lsn)
+      this.#sendAck()
+    }
+    return stepOk
+  }
+
+  // ---- commits and acks
+
+  #hearCommit(committedLsn: Lsn, permanentLsn: Lsn): void {
+    if (committedLsn > this.#masterCommittedLsn) this.#masterCommittedLsn = committedLsn
+    if (permanentLsn > this.#masterPermanentLsn) this.#masterPermanentLsn = permanentLsn
+  }
+
+  #learnHeard(): void {
+    const { last } = this.#state
+    const committedLsn = Math.min(this.#masterCommittedLsn, last.lsn) as Lsn
+    const permanentLsn = Math.min(this.#masterPermanentLsn, last.lsn) as Lsn
+    // Where acks attest what was applied, waiting for the commit before applying would be waiting for oneself.
+    const applyLsn = this.#pacer.attest === 'applied' ? last.lsn : committedLsn
+    this.#state.advance({ committedLsn, permanentLsn, applyLsn })
+  }
+
+  #learn(committedLsn: Lsn, permanentLsn: Lsn): void {
+    this.#hearCommit(committedLsn, permanentLsn)
+    this.#learnHeard()
+  }
+
+  get #positions(): AckPositions {
+    const { last, durableLsn, appliedLsn } = this.#state
+    return { receivedLsn: last.lsn, durableLsn, appliedLsn }
+  }
+
+  /** Invariant 6: an ack says only what the driver has reported; `durableLsn` moves in `synced` alone. */
+  #sendAck(): void {
+    const state = this.#state
+    const positions = this.#positions
+    state.counters.acksSent++
+    state.send(this.peer, {
+      type: 'ack',
+      session: this.session,
+      term: this.#term,
+      receivedLsn: positions.receivedLsn,
+      durableLsn: positions.durableLsn,
+      appliedLsn: positions.appliedLsn,
+      stamp: this.#stamp,
+      busy: false,
+    })
+    this.#pacer.acked(positions)
+  }
+
+  #sendBusy(): void {
+    const { session, peer } = this
+    const positions = { receivedLsn: noLsn, durableLsn: noLsn, appliedLsn: noLsn }
+    const stamp = this.#stamp
+    this.#state.send(peer, { type: 'ack', session, term: this.#term, ...positions, stamp, busy: true })
+  }
+
+  #ackIfDue(): void {
+    if (this.#pacer.isDue(this.#positions)) this.#sendAck()
+  }
+
+  /** A position has moved: `synced` or `applied`. */
+  positionsMoved(): void {
+    if (this.#phase === 'following') this.#ackIfDue()
+    if (this.#phase === 'following') this.#watch?.review(this.#snapshotBytes)
+    if (this.#phase === 'finishing') this.#finishIfDone()
+  }
+
+  // ---- time
+
+  tick(): void {
+    if (this.#stopAfter !== undefined) return
+    const { now } = this.#state
+    if (this.#phase === 'joining') {
+      this.#tickJoining()
+      return
+    }
+    if (this.#phase === 'following') this.#tickGap()
+    if (this.#phase !== 'finishing' && now - this.#heardAt > this.#silenceTimeoutMs) {
+      const message = `nothing was heard of the master for ${this.#silenceTimeoutMs} ms`
+      this.#quit({ reason: 'connection-lost', code: 'SILENCE_TIMEOUT', message })
+    }
+  }
+
+  #tickJoining(): void {
+    const { now, timings } = this.#state
+    if (now - this.#startedAt > timings.initialTimeoutMs) {
+      const message = `nobody answered for ${timings.initialTimeoutMs} ms`
+      this.#state.event({ kind: 'connectFailed', code: 'CONNECT_TIMEOUT', message })
+      this.#quit({ reason: 'connection-lost', code: 'CONNECT_TIMEOUT', message })
+    } else if (now >= this.#joinRetry.dueAt) {
+      this.#sendJoin()
+      backOff(this.#joinRetry, timings, now)
+    }
+  }
+
+  #tickGap(): void {
+    const gap = this.#intake.gapDue()
+    if (gap === undefined) return
+    this.#state.send(this.peer, { type: 'gapRequest', session: this.session, term: this.#term, ...gap })
+  }
+
+  // ---- the end
+
+  leave(kind: 'stop' | 'cancel'): void {
+    if (this.#stopAfter !== undefined) return
+    if (kind === 'cancel') {
+      this.#quit({ reason: 'cancelled', code: undefined, message: 'cancelled' })
+    } else if (this.#phase === 'following') {
+      this.#phase = 'finishing'
+      this.#intake.close()
+      this.#finishIfDone()
+    } else if (this.#phase !== 'finishing') {
+      this.#quit({ reason: 'stopped', code: undefined, message: 'stopped' })
+    }
+  }
+
+  disconnected(message: string): void {
+    if (this.#phase === 'finishing') return
+    this.#stop({ reason: 'connection-lost', code: 'CONNECTION_CLOSED', message })
+  }
+
+  /** Everything received is durable, and what is committed of it can be read. */
+  #finishIfDone(): void {
+    const { durableLsn, last, appliedLsn, committedLsn } = this.#state
+    if (durableLsn < last.lsn || appliedLsn < committedLsn) return
+    this.#sendAck()
+    this.#quit({ reason: 'stopped', code: undefined, message: 'stopped' })
+  }
+
+  /** Tells the master, and stops. */
+  #quit(stop: Stop): void {
+    if (this.#phase === 'ended') return
+    const { session, peer } = this
+    const code = stop.code ?? 'DETACHED'
+    const { message } = stop
+    this.#state.send(peer, { type: 'detach', session, term: this.#term, fromMaster: false, code, message })
+    this.#stop(stop)
+  }
+
+  /** What the driver is doing to the log or the staging is finished first, so that no answer comes too late. */
+  #stop(stop: Stop): void {
+    if (this.#phase === 'ended') return
+    if (this.#phase === 'rewinding' || this.#snapshot?.isBusy === true) {
+      this.#stopAfter ??= stop
+      this.#snapshot?.halt()
+      return
+    }
+    this.#phase = 'ended'
+    const { last, term } = this.#state
+    const { reason, code, message, master } = stop
+    this.#state.emit({ kind: 'stopped', reason, code, message, master, lsn: last.lsn, term })
+  }
+
+  /** True if a stop waited for what has just ended. */
+  #stopNow(): boolean {
+    const stop = this.#stopAfter
+    if (stop === undefined) return false
+    this.#phase = 'following'
+    this.#snapshot = undefined
+    this.#stop(stop)
+    return true
+  }
+
+  checkInvariants(): void {
+    this.#intake.checkInvariants()
+  }
+}

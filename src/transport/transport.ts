@@ -1,0 +1,94 @@
+// What a transport is: it carries opaque messages between two sites, in order and whole, or ends the connection.
+// It knows nothing of replication. Connections over byte streams (TCP now) share stream-connection.ts; the one in
+// memory, and the lossy wrapper of the tests, implement the same interfaces.
+//
+// Backpressure: whoever sends stops when `send` returns false and goes on at `drain`; whoever receives may `pause`.
+
+import type { CoterieError } from '../base/errors.ts'
+import type { Address } from './address.ts'
+
+export interface Transport {
+  /** The part of an address before `://` that this transport serves. */
+  readonly scheme: string
+  /** Errors: ADDRESS_IN_USE, ADDRESS_INVALID, IO_ERROR. */
+  listen(options: ListenOptions): Promise<Listener>
+  /** Resolves when the other side is known to speak our protocol. Errors: ADDRESS_INVALID, CONNECT_FAILED,
+   *  CONNECT_TIMEOUT, PROTOCOL_INCOMPATIBLE, ABORTED. */
+  connect(options: ConnectOptions): Promise<Connection>
+}
+
+export interface ListenOptions {
+  readonly address: Address
+  /** The largest message (control and payload) to accept at first. Default `limits.handshakeFrameBytesMax`. */
+  readonly frameBytesMax?: number
+  /** How long a peer may take to say which protocol it speaks. Default 10,000. */
+  readonly connectTimeoutMs?: number
+  /** Peers that have not said so yet; beyond it the oldest of them is dropped. Default 256. */
+  readonly halfOpenMax?: number
+  /** Sets `connection.handlers` before it returns. */
+  onConnection(connection: Connection): void
+  /** A peer was turned away before it became a connection: PROTOCOL_INCOMPATIBLE, CONNECT_TIMEOUT or CONNECTION_CLOSED. */
+  onRefused?(error: CoterieError): void
+}
+
+export interface ConnectOptions {
+  readonly address: Address
+  /** For all of it: reaching the other side and its answer. */
+  readonly connectTimeoutMs: number
+  /** As for `listen`. */
+  readonly frameBytesMax?: number
+  readonly signal?: AbortSignal
+}
+
+export interface Listener {
+  /** With the real port: `tcp://127.0.0.1:4711`. */
+  readonly address: string
+  /** No connection is accepted any more; those that are open stay. */
+  close(): Promise<void>
+}
+
+export interface Connection {
+  readonly remote: string
+  /** The address that was listened on; undefined for a connection that was made from here. */
+  readonly local: string | undefined
+  /** The newest version of the protocol that both sides speak. */
+  readonly protocolVersion: number
+  /** Set by the receiver as soon as it has the connection; nothing is delivered before. */
+  handlers: ConnectionHandlers
+  /**
+   * One message = control + payload, sent in order. Neither may change any more: they are not copied for certain.
+   * False: more than the high water mark waits and `drain` follows, or the connection is closed and `closed` follows.
+   */
+  send(control: Uint8Array, payload?: Uint8Array): boolean
+  /** Bytes sent that wait on this side, as far as it knows. */
+  readonly bufferedBytes: number
+  readonly bytesIn: number
+  readonly bytesOut: number
+  /** When the last bytes came, by the host's clock. */
+  readonly lastHeardMs: number
+  /** Changes the bound on incoming messages, from the next one on. */
+  acceptFramesUpTo(bytes: number): void
+  /** No message is delivered until `resume`; the other side's sends back up. */
+  pause(): void
+  resume(): void
+  /** Sends what waits, then closes; messages that still come in are dropped. Resolves when closed. */
+  end(): Promise<void>
+  /** Closes at once; what waits is lost. `error` is what `closed` reports on this side. */
+  destroy(error?: Error): void
+}
+
+export interface ConnectionHandlers {
+  /** The two are views of what was received, and stay valid as long as they are held. */
+  message(control: Uint8Array, payload: Uint8Array): void
+  drain(): void
+  /** Called once, last. Undefined: one of the sides ended it in order. */
+  closed(error: CoterieError | undefined): void
+}
+
+export const transportDefaults = {
+  connectTimeoutMs: 10_000,
+  halfOpenMax: 256,
+  highWaterBytes: 1_048_576,
+  /** How long `end` waits for the other side to take the rest. */
+  lingerMs: 5000,
+} as const

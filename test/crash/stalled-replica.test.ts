@@ -1,0 +1,8 @@
+// SIGSTOP of one replica of two while the master writes on, with the master's memory watched.
+
+import { test } from 'node:test'
+import { stallOneReplica } from './stalled.ts'
+
+test('[A18c] a replica stands still for 100 MB: commits go on, the memory of the master does not grow, it catches up', async (t) => {
+  await stallOneReplica(t, { megabytes: 100, growthMegabytesMax: 64, silenceTimeoutMs: 60_000 })
+})

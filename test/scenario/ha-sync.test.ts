@@ -1,0 +1,478 @@
+// How a replica comes into step: equal, incremental, by snapshot, by rewind; and when it is refused instead.
+
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { memoryHost } from '../../src/env/memory/memory-host.ts'
+import { nodeHost } from '../../src/env/node/node-host.ts'
+import { openIn } from '../../src/group/open.ts'
+import { type Database, restore } from '../../src/index.ts'
+import { memoryEngine } from '../../src/store/memory-engine.ts'
+import { atEnd } from '../support/at-end.ts'
+import { overridden } from '../support/held-host.ts'
+import {
+  addressOf,
+  attachTo,
+  collect,
+  digestOf,
+  failsWith,
+  keepAlive,
+  openAt,
+  openFolder,
+  openMemory,
+  putMany,
+  replicaOf,
+  serveTcp,
+  watched,
+} from '../support/sites.ts'
+import { startProxy } from '../support/tcp-proxy.ts'
+import { withTempFolder } from '../support/temp-folder.ts'
+import { waitUntil } from '../support/wait-until.ts'
+
+function storesIn(db: Database): string {
+  return readdirSync(db.location)
+    .filter((name) => name.startsWith('store-'))
+    .join()
+}
+
+/** Waits until both have the same LSN applied, and holds their digests against each other. */
+async function assertEqualSoon(a: Database, b: Database): Promise<void> {
+  const { lastLsn } = a.status()
+  await waitUntil(() => b.status().appliedLsn >= lastLsn, { what: `LSN ${lastLsn} was applied` })
+  assert.equal(await digestOf(b), await digestOf(a))
+}
+
+test('[A5a] a replica that has everything is in step at once: equal', async (t) => {
+  const source = await openMemory(t)
+  await putMany(source, 20)
+  const master = await serveTcp(source)
+  const { attachment, db } = await replicaOf(t, master)
+  await attachment.stop()
+  const again = attachTo(t, master, db)
+  const synced = await again.synced
+  assert.equal(synced.kind, 'equal')
+  assert.deepEqual([synced.from, synced.to, synced.transactions, synced.bytes], [21, 21, 0, 0])
+  assert.ok(synced.ms >= 0)
+})
+
+test('[A5a A18c] a replica that was away gets what it lacks from the log: incremental', async (t) => {
+  const source = await openFolder(t)
+  await putMany(source, 20)
+  const master = await serveTcp(source)
+  const copy = await openFolder(t)
+  const { attachment } = await replicaOf(t, master, copy)
+  await attachment.stop()
+  await putMany(source, 500, 'later')
+  await source.del('row0001')
+  const again = attachTo(t, master, copy)
+  const synced = await again.synced
+  assert.equal(synced.kind, 'incremental')
+  assert.deepEqual([synced.from, synced.to, synced.transactions], [21, 522, 501])
+  assert.ok(synced.bytes > 501 * 40)
+  await assertEqualSoon(source, copy)
+  await again.stop()
+  await copy.close()
+  await source.put('once more', '1')
+  const reopened = await replicaOf(t, master, { path: copy.location })
+  assert.equal((await reopened.attachment.synced).transactions, 1)
+  await assertEqualSoon(source, reopened.db)
+})
+
+test('[A5b A18c] where the log no longer reaches back, a snapshot: of all rows, in place of the old ones', async (t) => {
+  const source = await openFolder(t, { segmentBytes: 65_536, retain: { bytes: 0 } })
+  await putMany(source, 50)
+  const master = await serveTcp(source)
+  const copy = await openFolder(t)
+  const { attachment } = await replicaOf(t, master, copy)
+  await attachment.stop()
+  const value = 'x'.repeat(2000)
+  for (let i = 0; i < 100; i++) await source.put(`big${i}`, value)
+  await source.clear({ gte: 'row', lt: 'row0040' })
+  assert.equal((await source.archive()).firstLsn, 1, 'what the replica lacks can still be taken back')
+  master.detach(copy.siteId)
+  const { firstLsn } = await source.archive()
+  assert.ok(firstLsn > 52)
+  const again = attachTo(t, master, copy)
+  const synced = await again.synced
+  assert.equal(synced.kind, 'snapshot')
+  assert.ok(synced.bytes > 200_000)
+  await assertEqualSoon(source, copy)
+  assert.equal(await copy.get('row0001'), undefined)
+  assert.deepEqual(await copy.store('nothing').keys().all(), [])
+  await waitUntil(() => storesIn(copy) === 'store-3', { what: 'the old rows were gone from the disk' })
+  await again.stop()
+  await copy.close()
+  const reopened = await openAt(t, copy.location)
+  assert.equal(await digestOf(reopened), await digestOf(source))
+})
+
+test('[A18a] the master writes on while a snapshot goes out, in chunks of the size that was asked for', async (t) => {
+  const source = await openMemory(t)
+  await putMany(source, 600)
+  const master = await serveTcp(source, { chunkRecords: 10, chunkBytes: 2048, chunkDelayMs: 1, sites: 1 })
+  let isWriting = true
+  let written = 0
+  const write = async (): Promise<void> => {
+    for (; isWriting; written++) {
+      await source.put(`row${String(written % 700).padStart(4, '0')}`, `new ${written}`)
+    }
+  }
+  const writing = write()
+  const before = written
+  const attachment = attachTo(t, master)
+  const chunks: number[] = []
+  attachment.on('syncProgress', ({ unit, done }) => {
+    if (unit === 'rows') chunks.push(done)
+  })
+  const synced = await attachment.synced
+  const during = written - before
+  isWriting = false
+  await writing
+  assert.equal(synced.kind, 'snapshot')
+  assert.ok(during > 10, `${during} writes went on`)
+  assert.ok((source.status().counters.snapshotChunks ?? 0) >= 60)
+  assert.ok(chunks.every((done, i) => i === 0 || done >= (chunks[i - 1] as number)))
+  await assertEqualSoon(source, attachment.db)
+})
+
+test('[A18b] with initialSync blocking, writes wait while a replica takes its snapshot', async (t) => {
+  const source = await openMemory(t)
+  await putMany(source, 100)
+  const master = await serveTcp(source, { initialSync: 'blocking', chunkRecords: 10, chunkDelayMs: 10 })
+  await source.put('open', '1')
+  const attachment = attachTo(t, master)
+  await new Promise<void>((resolve) => {
+    attachment.on('syncBegin', () => resolve())
+  })
+  const { lastLsn } = source.status()
+  const put = watched(source.put('waits', '1'))
+  await waitUntil(() => (master.replicas[0]?.snapshot?.rows ?? 0) > 30, {
+    what: 'the snapshot was under way',
+  })
+  assert.equal(put.isSettled, false)
+  assert.equal(source.status().lastLsn, lastLsn)
+  assert.equal(await source.get('open'), '1')
+  await attachment.synced
+  await waitUntil(() => put.isSettled, { what: 'the write went on' })
+  assert.ok(put.value.lsn > lastLsn)
+  await assertEqualSoon(source, attachment.db)
+})
+
+test('[A3] readers of a replica keep their snapshots while another one is installed over its rows', async (t) => {
+  for (const openCopy of [openMemory, openFolder]) {
+    const source = await openMemory(t, { segmentBytes: 65_536, retain: { bytes: 0 } })
+    await putMany(source, 3000)
+    const master = await serveTcp(source)
+    const copy: Database = await openCopy(t)
+    const { attachment } = await replicaOf(t, master, copy)
+    await attachment.stop()
+    const snapshot = await copy.snapshot()
+    const cursor = copy.keys()
+    assert.equal((await cursor.next()).value, 'row0000')
+    await source.clear()
+    await source.put('all new', 'x'.repeat(100_000))
+    for (let i = 0; i < 5; i++) await source.put('again', 'x'.repeat(60_000))
+    master.detach(copy.siteId)
+    await source.archive()
+    const again = attachTo(t, master, copy)
+    let isSynced = false
+    const reading = (async (): Promise<number> => {
+      let reads = 0
+      for (; !isSynced; reads++) {
+        const [old, fresh] = await Promise.all([copy.get('row0100'), copy.get('all new')])
+        assert.ok(old === '100' || fresh?.length === 100_000)
+        const keys = await copy.keys().all()
+        assert.ok(keys.length === 3000 || keys.join() === 'again,all new', `${keys.length} keys`)
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+      return reads
+    })()
+    assert.equal((await again.synced).kind, 'snapshot')
+    isSynced = true
+    assert.ok((await reading) > 0)
+    assert.equal(await snapshot.get('row0100'), '100')
+    assert.equal((await snapshot.keys().all()).length, 3000)
+    assert.equal((await cursor.all()).length, 2999)
+    assert.deepEqual(await copy.keys().all(), ['again', 'all new'])
+    await assertEqualSoon(source, copy)
+    if (openCopy === openMemory) {
+      await snapshot.close()
+      continue
+    }
+    // A reader that never lets go holds nothing beyond the database's own life.
+    await copy.close()
+    await failsWith('CLOSED', snapshot.get('row0100'))
+    const reopened = await openAt(t, copy.location)
+    assert.equal(await digestOf(reopened), await digestOf(source))
+    assert.equal(storesIn(reopened).split(',').length, 1)
+  }
+})
+
+test('a snapshot that broke off goes on where it was, in a new attachment', async (t) => {
+  const source = await openMemory(t)
+  const value = 'x'.repeat(2000)
+  await source.batch(
+    Array.from({ length: 1000 }, (_, i) => ({ type: 'put', key: `k${String(i).padStart(4, '0')}`, value })),
+  )
+  const master = await serveTcp(source, { chunkRecords: 20, chunkBytes: 40_000, sites: 1 })
+  const proxy = await startProxy(t, addressOf(master), { cutAfterBytes: 1_000_000 })
+  const path = join(withTempFolder(t), 'copy')
+  const broken = attachTo(t, proxy.address, { path, site: 'copy' })
+  assert.equal((await broken.stopped).reason, 'connection-lost')
+  const sentBefore = proxy.bytesBack
+  assert.ok(sentBefore > 900_000)
+  await waitUntil(() => master.replicas.length === 0, { what: 'the master noticed' })
+  await source.put('k0001', 'newer')
+  const again = await startProxy(t, addressOf(master))
+  const { attachment, db } = await replicaOf(t, again.address, { path, site: 'copy' })
+  assert.equal((await attachment.synced).kind, 'snapshot')
+  assert.ok(again.bytesBack < 1_700_000, `${again.bytesBack} bytes came the second time`)
+  await assertEqualSoon(source, db)
+})
+
+test('[A5c E2] a tail that the new master does not have is undone, and kept in a file that can be read', async (t) => {
+  const a = await openFolder(t, { site: 'a' })
+  await putMany(a, 5)
+  const old = await serveTcp(a, { sites: 3, acks: 'none' })
+  const { attachment, db: b } = await replicaOf(t, old, { path: ':memory:', site: 'b' })
+  await a.put('shared', 'by all')
+  await waitUntil(() => b.status().appliedLsn === a.status().lastLsn, { what: 'b had everything' })
+  await attachment.stop()
+  const agreed = a.status().lastLsn
+  const { token } = await a.put('lost', 'value 1')
+  await a.batch([
+    { type: 'put', key: 'shared', value: 'overwritten' },
+    { type: 'del', key: 'row0001' },
+    { type: 'put', key: 'bytes', value: 'x', store: 'other' },
+  ])
+  assert.equal(await a.get('shared'), 'overwritten')
+  await a.close()
+  await b.promote()
+  const master = await serveTcp(b, { sites: 3, acks: 'none' })
+  await b.put('new', 'reign')
+  const again = attachTo(t, master, { path: a.location })
+  const rewound: unknown[] = []
+  again.on('rewound', (event) => rewound.push(event))
+  const synced = await again.synced
+  assert.equal(synced.kind, 'rewound')
+  assert.equal(synced.from, agreed)
+  const { db } = again
+  await assertEqualSoon(b, db)
+  assert.equal(await db.get('lost'), undefined)
+  assert.equal(await db.get('shared'), 'by all')
+  assert.equal(await db.get('row0001'), '1')
+  assert.equal(await db.store('other').get('bytes'), undefined)
+  assert.equal(await db.outcome(token, { timeoutMs: 5000 }), 'lost')
+  assert.equal(await b.outcome(token, { timeoutMs: 5000 }), 'lost')
+  const [name] = readdirSync(join(a.location, 'lost'))
+  const file = join(a.location, 'lost', String(name))
+  assert.deepEqual(rewound, [{ to: agreed, transactions: 2, file }])
+  const lines = readFileSync(file, 'utf8').trim().split('\n')
+  assert.deepEqual(
+    lines.map((line) => {
+      const { lsn, type, store, key, value } = JSON.parse(line)
+      return [lsn - agreed, type, store, key, value]
+    }),
+    [
+      [1, 'put', undefined, 'lost', 'value 1'],
+      [2, 'put', undefined, 'shared', 'overwritten'],
+      [2, 'del', undefined, 'row0001', undefined],
+      [2, 'put', 'other', 'bytes', 'x'],
+    ],
+  )
+  assert.deepEqual(db.status().lost, [name])
+  await again.stop()
+  await db.close()
+  const reopened = await openAt(t, a.location)
+  assert.equal(await digestOf(reopened), await digestOf(b))
+  assert.deepEqual(reopened.status().lost, [name])
+})
+
+test('[A5c] a master that never closed rewinds too, and goes on as a replica', async (t) => {
+  const a = await openMemory(t)
+  await putMany(a, 5)
+  const old = await serveTcp(a, { sites: 3, acks: 'none' })
+  const { db: b } = await replicaOf(t, old)
+  await waitUntil(() => b.status().appliedLsn === a.status().lastLsn, { what: 'b had everything' })
+  await b.promote()
+  await a.put('lost', '1')
+  await a.put('row0000', 'lost too')
+  const changes = a.changes({ from: 1 })
+  const seen = [await changes.next()]
+  while (seen.at(-1)?.value?.lsn !== a.status().lastLsn) seen.push(await changes.next())
+  // A consumer of changes must not be left in the belief that what it was given still stands.
+  const stream = failsWith('INVALID_STATE', changes.next())
+  const master = await serveTcp(b, { sites: 3, acks: 'none' })
+  await putMany(b, 10, 'new')
+  await old.stop()
+  const { attachment } = await replicaOf(t, master, a)
+  assert.equal((await attachment.synced).kind, 'rewound')
+  await assertEqualSoon(b, a)
+  assert.equal(await a.get('lost'), undefined)
+  assert.equal(await a.get('row0000'), '0')
+  await stream
+})
+
+test('[A5c] the old master of a group of no fixed size rewinds what nobody else had', async (t) => {
+  const a = await openFolder(t)
+  await putMany(a, 5)
+  const old = await serveTcp(a)
+  const { attachment, db: b } = await replicaOf(t, old)
+  await a.put('shared', '1')
+  await waitUntil(() => b.status().appliedLsn === a.status().lastLsn, { what: 'b had everything' })
+  await attachment.stop()
+  await waitUntil(() => old.replicas.length === 0, { what: 'b had gone' })
+  await a.put('alone', '1')
+  await a.close()
+  await b.promote()
+  const master = await serveTcp(b)
+  const { attachment: back, db } = await replicaOf(t, master, { path: a.location })
+  assert.equal((await back.synced).kind, 'rewound')
+  assert.equal(await db.get('alone'), undefined)
+  await assertEqualSoon(b, db)
+})
+
+test('what a quorum had made permanent is never undone: REWIND_REFUSED, and nothing is changed', async (t) => {
+  const a = await openFolder(t)
+  await putMany(a, 5)
+  const old = await serveTcp(a, { sites: 3 })
+  const c = await replicaOf(t, old, { path: ':memory:', site: 'c' })
+  await c.attachment.stop()
+  const b = await replicaOf(t, old, { path: ':memory:', site: 'b' })
+  const { lsn } = await a.put('permanent', '1')
+  await waitUntil(() => b.db.status().permanentLsn === lsn, { what: 'b knew that it was permanent' })
+  await b.attachment.stop()
+  await old.stop()
+  const digest = await digestOf(a)
+  await c.db.promote()
+  const wrong = await serveTcp(c.db, { sites: 3, acks: 'none' })
+  const stopped = await attachTo(t, wrong, a).stopped
+  assert.equal(stopped.reason, 'handshake-refused')
+  assert.equal(stopped.cause?.code, 'REWIND_REFUSED')
+  assert.equal(await digestOf(a), digest)
+  const other = await attachTo(t, wrong, b.db).stopped
+  assert.equal(other.cause?.code, 'REWIND_REFUSED')
+  assert.equal(await b.db.get('permanent'), '1')
+})
+
+test('data of another history is refused, untouched; with replace it is set aside, not deleted', async (t) => {
+  const source = await openMemory(t)
+  await source.put('theirs', '1')
+  const master = await serveTcp(source)
+  const mine = await openFolder(t)
+  for (let i = 0; i < 3; i++) {
+    // A few reigns: the local term is above the master's.
+    await mine.put('mine', String(i))
+    await mine.standalone()
+    await mine.promote()
+  }
+  await putMany(mine, 20)
+  const digest = await digestOf(mine)
+  const stopped = await attachTo(t, master, mine).stopped
+  assert.equal(stopped.cause?.code, 'FOREIGN_HISTORY')
+  assert.equal(await digestOf(mine), digest)
+  await mine.put('still', 'writable')
+  await mine.close()
+  const refused = attachTo(t, master, { path: mine.location })
+  assert.equal((await refused.stopped).cause?.code, 'FOREIGN_HISTORY')
+  await refused.db.close()
+  const { attachment, db } = await replicaOf(t, master, { path: mine.location }, { replace: true })
+  assert.equal((await attachment.synced).kind, 'snapshot')
+  await assertEqualSoon(source, db)
+  assert.equal(db.databaseId, source.databaseId)
+  const names = readdirSync(mine.location)
+  for (const name of ['store-1', 'log-1', 'store-2', 'log-2']) assert.ok(names.includes(name), name)
+  await source.put('more', '1')
+  await assertEqualSoon(source, db)
+  await attachment.stop()
+  await db.promote()
+  await db.put('a new', 'reign')
+  await db.close()
+  const reopened = await openAt(t, mine.location)
+  assert.equal(await reopened.get('theirs'), '1')
+  assert.equal(await reopened.get('mine'), undefined)
+  assert.ok(existsSync(join(mine.location, 'store-1')), 'it is kept at later opens too')
+})
+
+test('a fresh database without a record attaches as an empty folder does', async (t) => {
+  const source = await openMemory(t)
+  await source.put('a', '1')
+  const master = await serveTcp(source)
+  const fresh = await openFolder(t)
+  const { attachment } = await replicaOf(t, master, fresh)
+  assert.equal((await attachment.synced).kind, 'snapshot')
+  await waitUntil(() => storesIn(fresh) === 'store-2', { what: 'the empty store was gone' })
+})
+
+test('[D7f] a restored backup attaches to a master of its database and catches up from the log', async (t) => {
+  const folder = withTempFolder(t)
+  const source = await openMemory(t)
+  await putMany(source, 100)
+  await source.backup(join(folder, 'b'))
+  await putMany(source, 50, 'later')
+  const master = await serveTcp(source)
+  await restore(join(folder, 'b'), join(folder, 'copy'))
+  const { attachment, db } = await replicaOf(t, master, { path: join(folder, 'copy') })
+  const synced = await attachment.synced
+  assert.equal(synced.kind, 'incremental')
+  assert.equal(synced.transactions, 50)
+  await assertEqualSoon(source, db)
+})
+
+test('[A22] applyBatch: how many transactions become one change of the replica’s store', async (t) => {
+  const source = await openMemory(t)
+  const master = await serveTcp(source, { sites: 1 })
+  keepAlive(t)
+  const follow = async (applyBatch: { transactions?: number; delayMs?: number }): Promise<number[]> => {
+    const lsns: number[] = []
+    const engine = memoryEngine()
+    const storeEngine = overridden(engine, {
+      open: async (location) => {
+        const store = await engine.open(location)
+        return overridden(store, {
+          write: (batch) => {
+            if (batch.meta !== undefined) lsns.push(batch.meta.appliedLsn)
+            return store.write(batch)
+          },
+        })
+      },
+    })
+    const host = memoryHost({ base: nodeHost() })
+    const environment = { location: 'watched', path: '/db', host, storeEngine, inMemory: true }
+    const db: Database = await openIn(environment, {}, { asReplica: true })
+    atEnd(t, () => db.close())
+    const { attachment } = await replicaOf(t, master, db, { applyBatch })
+    lsns.length = 0
+    await putMany(source, 60)
+    await waitUntil(() => db.status().appliedLsn === source.status().lastLsn, { what: 'all was applied' })
+    await attachment.stop()
+    return lsns
+  }
+  const single = await follow({ transactions: 1 })
+  assert.equal(single.length, 60, 'each in a change of its own')
+  const pairs = await follow({ transactions: 20, delayMs: 30 })
+  assert.ok(pairs.length >= 3 && pairs.length <= 12, `${pairs.length} changes of at most 20`)
+  const steps = pairs.map((lsn, i) => lsn - (pairs[i - 1] ?? (pairs[0] as number) - 20))
+  assert.ok(steps.every((step) => step <= 20))
+  const all = await follow({ delayMs: 200 })
+  assert.ok(all.length <= 3, `${all.length} changes`)
+})
+
+test('[A29] a replica gives out the changes that it has, under the same LSNs', async (t) => {
+  const source = await openMemory(t)
+  const master = await serveTcp(source)
+  const { db } = await replicaOf(t, master)
+  const stream = db.changes({ from: 2 })
+  await putMany(source, 20)
+  const lsns: number[] = []
+  for await (const { lsn, term } of stream) {
+    assert.equal(term, 1)
+    lsns.push(lsn)
+    if (lsns.length === 20) break
+  }
+  assert.deepEqual(
+    lsns,
+    (await collect(source.changes({ from: 1, live: false }))).map(({ lsn }) => lsn),
+  )
+})

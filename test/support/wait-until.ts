@@ -1,0 +1,20 @@
+// Waits for a condition instead of for a time: tests say what they wait for, and fail with those words.
+
+export interface WaitOptions {
+  /** Ends the sentence "waited 20000 ms until ...". */
+  readonly what: string
+  /** Generous by intent: it only decides how long a failing test takes. Default 20,000. */
+  readonly timeoutMs?: number
+}
+
+/** Polls every 5 ms until `condition` is true; an error that it throws ends the wait at once. */
+export async function waitUntil(
+  condition: () => boolean | Promise<boolean>,
+  { what, timeoutMs = 20_000 }: WaitOptions,
+): Promise<void> {
+  const start = performance.now()
+  while (!(await condition())) {
+    if (performance.now() - start > timeoutMs) throw new Error(`waited ${timeoutMs} ms until ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}

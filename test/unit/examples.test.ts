@@ -1,0 +1,61 @@
+// Runs every example as a reader would, and holds README.md to the one that it quotes: an example that does not run is
+// worse than none.
+
+import assert from 'node:assert/strict'
+import { readdirSync, readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { startChild } from '../support/child.ts'
+import { withTempFolder } from '../support/temp-folder.ts'
+
+const examples = new URL('../../examples/', import.meta.url)
+
+/** What each example prints: the words that show that it did what it says. */
+const expected: Readonly<Record<string, readonly RegExp[]>> = {
+  'readme.ts': [
+    /^the replica is in step \((snapshot|incremental|equal), up to record \d+\)$/m,
+    /^run 1 is record \d+, on 2 sites\n1 applied\ncity:1 Jakarta\ncan lose: 1 site, 0 commits$/m,
+  ],
+  'replicate.ts': [
+    /^committed on 2 sites; the replica reads Jakarta$/m,
+    /^a write on the replica is refused: NOT_MASTER$/m,
+    /^it comes back by incremental, with 1 transaction$/m,
+    /^the attachment ended: (connection-lost|detached-by-master)$/m,
+    /^in term 2 on 2 sites \[ 'Jakarta', 'Bandung', 'Surabaya' \]$/m,
+  ],
+  'changes.ts': [
+    /^2: put city:Jakarta\n3: put city:Bandung\nstopped after LSN 3\n4: put city:Surabaya\n/m,
+    /^5: put city:Medan\n5: del city:Jakarta$/m,
+  ],
+}
+
+for (const [name, lines] of Object.entries(expected)) {
+  test(`the example ${name} runs and prints what it promises`, async (t) => {
+    const child = startChild(t, new URL(name, examples), { cwd: withTempFolder(t) })
+    const exit = await child.exited
+    assert.deepEqual({ ...exit, stderr: child.stderr }, { code: 0, signal: null, stderr: '' })
+    for (const line of lines) assert.match(child.stdout, line)
+  })
+}
+
+test('the README example goes on with its own data when it is run again', async (t) => {
+  const cwd = withTempFolder(t)
+  for (const run of [1, 2]) {
+    const child = startChild(t, new URL('readme.ts', examples), { cwd })
+    assert.deepEqual({ ...(await child.exited), stderr: child.stderr }, { code: 0, signal: null, stderr: '' })
+    assert.match(child.stdout, new RegExp(`^run ${run} is record \\d+, on 2 sites$`, 'm'))
+  }
+})
+
+test('every example is among those that are run', () => {
+  assert.deepEqual(new Set(readdirSync(examples)), new Set(Object.keys(expected)))
+})
+
+test('the code of README.md is examples/readme.ts, but for the name of the package', () => {
+  const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
+  const source = readFileSync(new URL('readme.ts', examples), 'utf8')
+  const code = source.slice(source.indexOf('\nimport ') + 1).replace("'../src/index.ts'", "'coterie'")
+  assert.ok(
+    readme.includes(`\`\`\`ts\n${code}\`\`\`\n`),
+    'README.md quotes another version of examples/readme.ts',
+  )
+})

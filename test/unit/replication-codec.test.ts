@@ -1,0 +1,386 @@
+// Messages to bytes and back: every message comes back as it was, and no bytes make the decoder throw.
+
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import fc from 'fast-check'
+import type { RecordPlace } from '../../src/base/batch.ts'
+import type { HistoryEntry } from '../../src/base/history.ts'
+import { limits } from '../../src/base/limits.ts'
+import type { Lsn, Term } from '../../src/base/lsn.ts'
+import {
+  decodeMessage,
+  encodeMessage,
+  knownCode,
+  protocolVersion,
+} from '../../src/replication/message-codec.ts'
+import { messageLimits } from '../../src/replication/message-limits.ts'
+import type { Join, Message } from '../../src/replication/messages.ts'
+
+const rounds = process.env.COTERIE_TEST_ALL === '1' ? 20_000 : 500
+
+const u32 = fc.nat({ max: 0xffff_ffff })
+const term = fc.integer({ min: 1, max: messageLimits.termMax }) as fc.Arbitrary<Term>
+const lsn = fc.maxSafeNat() as fc.Arbitrary<Lsn>
+const name = fc
+  .string({ unit: 'grapheme', minLength: 1, maxLength: 12 })
+  .filter((text) => new TextEncoder().encode(text).length <= limits.siteIdBytesMax)
+const flag = fc.boolean()
+const attest = fc.constantFrom('received' as const, 'durable' as const, 'applied' as const)
+const positive = fc.integer({ min: 1, max: 0xffff_ffff })
+
+/** A log: its last place, and a history that ends in that place's term. */
+const log: fc.Arbitrary<{ last: RecordPlace; history: HistoryEntry[] }> = fc
+  .record({
+    steps: fc.array(fc.record({ terms: fc.nat({ max: 50 }), records: fc.nat({ max: 1_000 }), site: name }), {
+      maxLength: 5,
+    }),
+    beyond: fc.nat({ max: 100 }),
+    crc: u32,
+  })
+  .map(({ steps, beyond, crc }) => {
+    const history: HistoryEntry[] = []
+    let at = { term: 0, firstLsn: 0 }
+    for (const step of steps) {
+      at = { term: at.term + step.terms + 1, firstLsn: at.firstLsn + step.records + 1 }
+      history.push({ term: at.term as Term, firstLsn: at.firstLsn as Lsn, site: step.site })
+    }
+    const last =
+      history.length === 0
+        ? { lsn: 0 as Lsn, term: 0 as Term, crc: 0 }
+        : { lsn: (at.firstLsn + beyond) as Lsn, term: at.term as Term, crc }
+    return { last, history }
+  })
+
+const place: fc.Arbitrary<RecordPlace> = fc.oneof(
+  fc.constant({ lsn: 0 as Lsn, term: 0 as Term, crc: 0 }),
+  fc.record({
+    lsn: fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }) as fc.Arbitrary<Lsn>,
+    term,
+    crc: u32,
+  }),
+)
+
+/** A record after the start, and the reign that it was written in. */
+const inReign = fc
+  .record({
+    first: fc.integer({ min: 1, max: 1_000_000 }),
+    after: fc.nat({ max: 1_000 }),
+    term,
+    site: name,
+    crc: u32,
+  })
+  .map((each) => ({
+    place: { lsn: (each.first + each.after) as Lsn, term: each.term, crc: each.crc },
+    reign: { term: each.term, firstLsn: each.first as Lsn, site: each.site },
+  }))
+
+const envelope = { session: positive, term: fc.nat({ max: messageLimits.termMax }) as fc.Arbitrary<Term> }
+
+const join: fc.Arbitrary<Message> = fc
+  .record({
+    ...envelope,
+    log,
+    databaseId: name,
+    isEmpty: flag,
+    site: name,
+    parts: fc.tuple(fc.double({ min: 0, max: 1, noNaN: true }), fc.double({ min: 0, max: 1, noNaN: true })),
+    replace: flag,
+    snapshot: flag,
+    forceSync: flag,
+    view: flag,
+    resume: fc.option(
+      fc.record({ databaseId: name, base: inReign, afterKey: fc.uint8Array({ maxLength: 40 }) }),
+      {
+        nil: undefined,
+      },
+    ),
+    mixed: fc.option(inReign, { nil: undefined }),
+  })
+  .map(({ log: { last, history }, isEmpty, parts, resume, mixed, databaseId, ...rest }) => {
+    const noData = isEmpty && last.lsn === 0
+    return {
+      type: 'join',
+      ...rest,
+      databaseId: noData ? undefined : databaseId,
+      history,
+      last,
+      firstLsn: (1 + Math.floor(parts[0] * last.lsn)) as Lsn,
+      durableLsn: Math.floor(parts[1] * last.lsn) as Lsn,
+      permanentLsn: Math.floor(parts[0] * last.lsn) as Lsn,
+      mixed: mixed && { lsn: mixed.place.lsn, reign: mixed.reign },
+      resume: resume && {
+        databaseId: resume.databaseId,
+        base: resume.base.place,
+        reign: resume.base.reign,
+        afterKey: resume.afterKey,
+      },
+    } satisfies Join
+  })
+
+const accept: fc.Arbitrary<Message> = fc
+  .record({
+    ...envelope,
+    log,
+    databaseId: name,
+    site: name,
+    plan: fc.constantFrom('equal' as const, 'stream' as const, 'rewind' as const, 'snapshot' as const),
+    part: fc.double({ min: 0, max: 1, noNaN: true }),
+    attest,
+    window: positive,
+    heartbeatMs: positive,
+    silenceTimeoutMs: positive,
+    sites: positive,
+  })
+  .map(({ log: { last, history }, part, ...rest }) => {
+    const some = Math.floor(part * last.lsn) as Lsn
+    return { type: 'accept', ...rest, last, history, agreedLsn: some, committedLsn: some, permanentLsn: some }
+  })
+
+const message: fc.Arbitrary<Message> = fc.oneof(
+  join,
+  accept,
+  fc.record({ type: fc.constant('refuse' as const), ...envelope, code: name, message: name, master: name }),
+  fc
+    .record({
+      ...envelope,
+      previous: place,
+      more: positive,
+      committedLsn: lsn,
+      permanentLsn: lsn,
+      ackNow: flag,
+    })
+    .map(({ more, ...rest }) => ({
+      type: 'append' as const,
+      ...rest,
+      previous: { ...rest.previous, lsn: Math.min(rest.previous.lsn, 2 ** 52) as Lsn },
+      lastLsn: (Math.min(rest.previous.lsn, 2 ** 52) + more) as Lsn,
+    })),
+  fc
+    .record({ ...envelope, lsns: fc.array(lsn, { minLength: 3, maxLength: 3 }), stamp: u32, busy: flag })
+    .map(({ lsns, ...rest }) => {
+      const [low = 0 as Lsn, middle = 0 as Lsn, high = 0 as Lsn] = [...lsns].sort((a, b) => a - b)
+      return { type: 'ack' as const, ...rest, receivedLsn: high, durableLsn: middle, appliedLsn: low }
+    }),
+  fc
+    .record({ ...envelope, last: place, stamp: u32, attest, window: positive, ackNow: flag })
+    .map(({ last, ...rest }) => {
+      const { lsn: end } = last
+      return {
+        type: 'heartbeat' as const,
+        ...rest,
+        last,
+        sentLsn: end,
+        committedLsn: end,
+        permanentLsn: 0 as Lsn,
+      }
+    }),
+  fc.record({
+    type: fc.constant('gapRequest' as const),
+    ...envelope,
+    from: fc.constant(7 as Lsn),
+    to: fc.constantFrom(0 as Lsn, 7 as Lsn, 1e12 as Lsn),
+  }),
+  fc
+    .record({
+      ...envelope,
+      log,
+      rowsEstimate: fc.maxSafeNat(),
+      ahead: fc.option(inReign, { nil: undefined }),
+    })
+    .map(({ log: { last, history }, ahead, ...rest }) => ({
+      type: 'snapshotBegin' as const,
+      ...rest,
+      base: last,
+      history,
+      resumed: ahead !== undefined,
+      snapshotLsn: (ahead === undefined ? last.lsn : last.lsn + ahead.place.lsn) as Lsn,
+      snapshotReign: ahead?.reign,
+    })),
+  fc.record({
+    type: fc.constant('snapshotRows' as const),
+    ...envelope,
+    index: positive,
+    count: u32,
+    crc: u32,
+  }),
+  fc
+    .record({ ...envelope, storedIndex: fc.nat({ max: 0x7fff_ffff }), more: fc.nat({ max: 1_000 }) })
+    .map(({ more, ...rest }) => ({
+      type: 'snapshotAck' as const,
+      ...rest,
+      receivedIndex: rest.storedIndex + more,
+    })),
+  fc.record({ type: fc.constant('snapshotEnd' as const), ...envelope, chunks: u32, rows: fc.maxSafeNat() }),
+  fc.record({
+    type: fc.constant('detach' as const),
+    ...envelope,
+    fromMaster: flag,
+    code: name,
+    message: name,
+  }),
+  fc.record({ type: fc.constant('higherTerm' as const), ...envelope, databaseId: name, site: name }),
+)
+
+function decoded(bytes: Uint8Array): Message {
+  const result = decodeMessage(bytes)
+  assert.ok(result.ok, result.ok ? '' : result.reason)
+  return result.message
+}
+
+/** One message of each type, small. */
+function samples(): Message[] {
+  const found = new Map<string, Message>()
+  for (const each of fc.sample(message, { numRuns: 400, seed: 7 })) {
+    const before = found.get(each.type)
+    if (before === undefined || encodeMessage(each).length > encodeMessage(before).length)
+      found.set(each.type, each)
+  }
+  return [...found.values()]
+}
+
+describe('the message codec', () => {
+  test('every message comes back as it was', () => {
+    fc.assert(
+      fc.property(message, (each) => {
+        assert.deepEqual(decoded(encodeMessage(each)), structuredClone(each))
+      }),
+      { numRuns: rounds },
+    )
+  })
+
+  test('every kind of message was tried', () => {
+    assert.equal(samples().length, 13)
+  })
+
+  test('a message cut short anywhere is refused, and so is one with a byte too many', () => {
+    for (const each of samples()) {
+      const bytes = encodeMessage(each)
+      for (let length = 0; length < bytes.length; length++) {
+        assert.equal(decodeMessage(bytes.subarray(0, length)).ok, false, `${each.type} of ${length} bytes`)
+      }
+      assert.equal(decodeMessage(Uint8Array.from([...bytes, 0])).ok, false, `${each.type} with a byte more`)
+    }
+  })
+
+  test('a message with any one bit changed never throws, and what is accepted can be encoded again', () => {
+    for (const each of samples()) {
+      const bytes = encodeMessage(each)
+      for (let bit = 0; bit < bytes.length * 8; bit++) {
+        const changed = bytes.slice()
+        changed[bit >> 3] = (changed[bit >> 3] as number) ^ (1 << (bit & 7))
+        const result = decodeMessage(changed)
+        if (result.ok) assert.deepEqual(encodeMessage(result.message), changed)
+      }
+    }
+  })
+
+  test('any bytes at all never throw', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), fc.nat({ max: 15 }), (bytes, type) => {
+        decodeMessage(bytes)
+        const typed = Uint8Array.from(bytes)
+        typed[0] = type
+        typed[1] = protocolVersion
+        decodeMessage(typed)
+      }),
+      { numRuns: rounds },
+    )
+  })
+
+  test('another version is told from a malformed message', () => {
+    const bytes = encodeMessage({
+      type: 'gapRequest',
+      session: 1,
+      term: 1 as Term,
+      from: 1 as Lsn,
+      to: 0 as Lsn,
+    })
+    bytes[1] = protocolVersion + 1
+    const result = decodeMessage(bytes)
+    assert.equal(result.ok, false)
+    assert.equal(!result.ok && result.code, 'PROTOCOL_INCOMPATIBLE')
+  })
+
+  test('positions that contradict each other are refused', () => {
+    const ack = { type: 'ack' as const, session: 1, term: 1 as Term, stamp: 0, busy: false }
+    const bad: Message[] = [
+      { ...ack, receivedLsn: 1 as Lsn, durableLsn: 2 as Lsn, appliedLsn: 0 as Lsn },
+      { type: 'gapRequest', session: 1, term: 1 as Term, from: 5 as Lsn, to: 4 as Lsn },
+      { type: 'snapshotAck', session: 1, term: 1 as Term, storedIndex: 2, receivedIndex: 1 },
+    ]
+    for (const each of bad) assert.equal(decodeMessage(encodeMessage(each)).ok, false, each.type)
+  })
+
+  test('a number beyond the safe integers and a term beyond its range are refused', () => {
+    const bytes = encodeMessage({
+      type: 'gapRequest',
+      session: 1,
+      term: 1 as Term,
+      from: 1 as Lsn,
+      to: 0 as Lsn,
+    })
+    const far = bytes.slice()
+    far.fill(0xff, 12, 20)
+    assert.equal(decodeMessage(far).ok, false)
+    const late = bytes.slice()
+    late.fill(0xff, 8, 12)
+    assert.equal(decodeMessage(late).ok, false)
+  })
+
+  test('a text that is too long is cut at a whole character', () => {
+    const detach = {
+      type: 'detach' as const,
+      session: 1,
+      term: 1 as Term,
+      fromMaster: true,
+      code: 'DETACHED',
+    }
+    const message_ = decoded(encodeMessage({ ...detach, message: 'ü'.repeat(1_000) }))
+    assert.equal(
+      message_.type === 'detach' && message_.message,
+      'ü'.repeat(messageLimits.messageBytesMax / 2),
+    )
+  })
+
+  test('the longest Join fits into a frame of the handshake', () => {
+    const site = 's'.repeat(limits.siteIdBytesMax)
+    const history = Array.from({ length: limits.historyEntriesMax + 5 }, (_, i) => ({
+      term: (i + 1) as Term,
+      firstLsn: (i + 1) as Lsn,
+      site,
+    }))
+    const last = { lsn: 9_000 as Lsn, term: (limits.historyEntriesMax + 5) as Term, crc: 1 }
+    const reign = { term: 1 as Term, firstLsn: 1 as Lsn, site }
+    const bytes = encodeMessage({
+      type: 'join',
+      session: 1,
+      term: last.term,
+      databaseId: site,
+      site,
+      history,
+      firstLsn: 1 as Lsn,
+      last,
+      durableLsn: 1 as Lsn,
+      permanentLsn: 1 as Lsn,
+      replace: true,
+      snapshot: true,
+      forceSync: true,
+      view: true,
+      mixed: { lsn: 1 as Lsn, reign },
+      resume: {
+        databaseId: site,
+        base: { lsn: 1 as Lsn, term: 1 as Term, crc: 1 },
+        reign,
+        afterKey: new Uint8Array(messageLimits.storeKeyBytesMax),
+      },
+    })
+    assert.ok(bytes.length <= limits.handshakeFrameBytesMax)
+    const back = decoded(bytes)
+    assert.equal(back.type === 'join' && back.history.length, limits.historyEntriesMax)
+  })
+
+  test('a code that we do not know becomes one that we do', () => {
+    assert.equal(knownCode('NO_QUORUM', 'DETACHED'), 'NO_QUORUM')
+    assert.equal(knownCode('toString', 'DETACHED'), 'DETACHED')
+  })
+})
