@@ -9,7 +9,7 @@ import { limits, type Master } from '../../src/index.ts'
 import { frameCrc, frameHeaderBytes, writeFrameHeader } from '../../src/transport/frame.ts'
 import { encodePreface } from '../../src/transport/preface.ts'
 import { atEnd } from '../support/at-end.ts'
-import { addressOf, openMemory, putMany, replicaOf, serveTcp } from '../support/sites.ts'
+import { addressOf, openMemory, putMany, replicaOf, serveTcp, watched } from '../support/sites.ts'
 import { waitUntil } from '../support/wait-until.ts'
 
 const preface = encodePreface({ oldest: 1, newest: 1 })
@@ -80,9 +80,10 @@ test('garbage, wrong prefaces and damaged frames end their connection, and nothi
   ]
   for (const [name, bytes] of cases) {
     const { socket } = await stranger(t, master)
-    const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()))
+    const closed = watched(new Promise<void>((resolve) => socket.once('close', () => resolve())))
     socket.write(bytes)
-    await closed
+    // Long before those are sent away who say nothing.
+    await waitUntil(() => closed.isSettled, { what: `the connection ended: ${name}`, timeoutMs: 5000 })
     await assertWell(master, () => source.put('after', name))
   }
   await waitUntil(() => db.getSync('after') === cases.at(-1)?.[0], { what: 'the replica had it all' })

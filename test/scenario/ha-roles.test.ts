@@ -202,6 +202,37 @@ test('[A9b] commits that gather in the turn in which a master is unseated are an
   for (let i = 0; i < puts.length; i++) assert.equal(a.getSync(`gathered${i}`), undefined)
 })
 
+test('[A9b] what a master had only gathered when it was unseated is not read under the LSNs of another', async (t) => {
+  const a = await openMemory(t, { site: 'a' })
+  await putMany(a, 5)
+  const old = await serveTcp(a, { sites: 3, acks: 'one' })
+  const { attachment, db: b } = await replicaOf(t, old, { path: ':memory:', site: 'b' })
+  const { lsn } = await a.put('k', 'shared')
+  await waitUntil(() => b.status().committedLsn === lsn, { what: 'b knew of it' })
+  await attachment.stop()
+  await b.promote({ sites: 3 })
+  const { core } = a.site
+  const processMessage = core.processMessage.bind(core)
+  const gathered: { readonly isSettled: boolean }[] = []
+  core.processMessage = (message) => {
+    // In the very turn in which the message comes that unseats it.
+    for (let i = 0; i < 5 && core.role === 'master'; i++) gathered.push(watched(a.put('k', `never ${i}`)))
+    return processMessage(message)
+  }
+  await attachTo(t, old, b).stopped
+  assert.equal((await old.stopped).reason, 'replaced')
+  await waitUntil(() => gathered.every((put) => put.isSettled), { what: 'they were answered' })
+  assert.ok(gathered.length >= 5)
+  assert.equal(a.status().lastLsn, lsn, 'they never came into the log')
+  const master = await serveTcp(b, { sites: 3, acks: 'one' })
+  const { attachment: back } = await replicaOf(t, master, a)
+  assert.equal((await back.synced).kind, 'incremental')
+  for (let i = 0; i < 10; i++) {
+    await b.put('other', String(i))
+    assert.equal(a.getSync('k'), 'shared')
+  }
+})
+
 test('a standalone database that attaches confirms what is under way, and refuses what comes', async (t) => {
   const source = await openMemory(t)
   await source.put('a', '1')

@@ -19,23 +19,16 @@ export interface TcpProxy {
   cut(): void
 }
 
-/** `target`: `tcp://host:port`. With `cutAfterBytes` each connection breaks once so many bytes have come back. */
-export async function startProxy(
-  t: TestContext,
-  target: string,
-  options: { readonly cutAfterBytes?: number } = {},
-): Promise<TcpProxy> {
+/** `target`: `tcp://host:port`. */
+export async function startProxy(t: TestContext, target: string): Promise<TcpProxy> {
   const { hostname, port } = new URL(target.replace('tcp:', 'http:'))
   const sockets = new Set<Socket>()
   let frozen = false
   let bytesBack = 0
   const server = createServer((near) => {
     const far = connect({ host: hostname, port: Number(port) })
-    let back = 0
     far.on('data', (bytes) => {
       bytesBack += bytes.length
-      back += bytes.length
-      if (options.cutAfterBytes !== undefined && back > options.cutAfterBytes) near.destroy()
     })
     for (const [from, to] of [
       [near, far],

@@ -71,17 +71,20 @@ test('what was acknowledged is there after a crash at any moment', async (t) => 
   const db = await openFolder(t, { segmentBytes: 65_536, checkpointBytes: 65_536 })
   const acknowledged = new Map<string, string>()
   let isWriting = true
+  let count = 0
   const writer = async (who: number): Promise<void> => {
     for (let i = 0; isWriting; i++) {
       const key = `w${who}-${i % 50}`
       const value = `${who}/${i}/${'x'.repeat(200)}`
       await db.put(key, value)
       acknowledged.set(key, value)
+      count++
     }
   }
   const writers = [0, 1, 2, 3].map(writer)
   for (let round = 0; round < 4; round++) {
-    await new Promise((resolve) => setTimeout(resolve, 60))
+    const goal = count + 100
+    await waitUntil(() => count > goal, { what: 'more was acknowledged' })
     const known = new Map(acknowledged)
     // The copy is made in one turn of this process; the threads of the store may write meanwhile, as in a crash.
     const image = join(folder, `crash-${round}`)
