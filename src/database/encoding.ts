@@ -43,10 +43,17 @@ export function codecOf(encoding: Encoding): Codec {
           name: String(typeof encoding === 'string' ? encoding : (encoding.name ?? 'custom')),
           isUtf8: false,
           encode: (value) => inner.encode(value),
-          decode: (bytes) => inner.decode(asBuffer(bytes)),
+          decode: (bytes) => ownBytes(inner.decode(asBuffer(bytes)), bytes),
         }
   if (typeof encoding === 'string') resolved.set(encoding, codec)
   return codec
+}
+
+/** What a caller is given is its own to change; what was read may be shared with the cache and with other readers. */
+function ownBytes(decoded: unknown, read: Uint8Array): unknown {
+  if (!ArrayBuffer.isView(decoded) || decoded.buffer !== read.buffer) return decoded
+  const bytes = new Uint8Array(decoded.buffer, decoded.byteOffset, decoded.byteLength)
+  return Buffer.isBuffer(decoded) ? Buffer.from(bytes) : bytes.slice()
 }
 
 /** The default: text. Values that are not strings are turned into text, as in the Level ecosystem. */

@@ -710,13 +710,17 @@ export class Engine {
     return orderly ? last : undefined
   }
 
-  /** Waits until the log is durable; false if it fails or stalls before. */
+  /** Waits until the log is durable and the store has what is committed; false if one fails or stalls before. */
   async #settledIn(parts: Parts): Promise<boolean> {
     const { log } = parts
     while (log.durableLsn < log.lastLsn) {
       if (this.#failure !== undefined || this.#stall !== undefined) return false
       await this.#room()
     }
+    // What is acknowledged shall be read at the next open, also where only the group can say that it is committed.
+    this.#applyNow()
+    const committed = Math.min(this.#committedLsn, log.durableLsn) as Lsn
+    await parts.applier.whenApplied(committed).catch((error: unknown) => this.fail(error))
     return this.#failure === undefined
   }
 }

@@ -99,6 +99,20 @@ test('the master of a group of a fixed size takes no writes alone, before serve 
   assert.equal((await third.keys().all()).join(''), 'abc')
 })
 
+test('what was acknowledged before an orderly end is read after it, also where only the group can say so', async (t) => {
+  for (let round = 0; round < 10; round++) {
+    const source = await openFolder(t)
+    await putMany(source, 20)
+    const master = await serveTcp(source, { sites: 3 })
+    const { attachment } = await replicaOf(t, master)
+    await source.put('last', String(round))
+    await attachment.stop()
+    await source.close()
+    const again = await openAt(t, source.location)
+    assert.equal(again.getSync('last'), String(round))
+  }
+})
+
 test('a master that stops serving goes on alone, can serve again, and says how it ended', async (t) => {
   const source = await openMemory(t)
   const master = await serveTcp(source)

@@ -292,6 +292,27 @@ for (const { kind, openOne } of kinds) {
   })
 }
 
+test('bytes that a read gave out are the caller’s own: changing them changes nothing else', async (t) => {
+  for (const encoding of ['view', 'buffer']) {
+    const db = await openMemory<string, Uint8Array>(t, { valueEncoding: encoding })
+    await db.put('a', Uint8Array.of(1, 2, 3))
+    for (let i = 0; i < 3; i++) {
+      const read = [
+        await db.get('a'),
+        db.getSync('a'),
+        ...(await db.values().all()),
+        (await db.transact((tx) => tx.get('a'))).result,
+      ]
+      for (const bytes of read) {
+        assert.ok(bytes !== undefined)
+        assert.deepEqual([...bytes], [1, 2, 3])
+        bytes.fill(9)
+      }
+      await db.store<string, Uint8Array>('other', { valueEncoding: encoding }).put('b', Uint8Array.of(i))
+    }
+  }
+})
+
 test('[D2] every encoding of the Level ecosystem, and one of the caller, gives back what was put', async (t) => {
   const db = await openMemory(t)
   const bytes = Uint8Array.of(0, 127, 128, 255)
