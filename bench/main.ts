@@ -1,16 +1,18 @@
-// npm run bench: how fast commits, reads and syncs are, over real processes on loopback and on the disk of this machine.
+// npm run bench: how fast commits, reads, syncs and failovers are, over real processes on loopback and on the disk of this machine.
 // Prints a table for each group as it comes and writes everything to a JSON file. `npm run bench -- --help` says more.
 
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { benchCommits } from './commits.ts'
+import { benchFailover } from './failovers.ts'
 import { type Machine, machineLine, measureMachine } from './machine.ts'
 import { type BenchOptions, type GroupName, readOptions, usage } from './options.ts'
 import { benchRedis, redisVersion } from './peers.ts'
 import { benchRanges, benchReads } from './reads.ts'
 import { benchCatchUp, benchSync } from './syncs.ts'
 import { type Group, printGroup } from './table.ts'
+import { benchTakeOver } from './takeovers.ts'
 import { withWorkers } from './workers.ts'
 
 const project = fileURLToPath(new URL('..', import.meta.url))
@@ -23,6 +25,8 @@ const benches: Readonly<Record<GroupName, (options: BenchOptions) => Promise<Gro
   ranges: benchRanges,
   sync: benchSync,
   catchup: benchCatchUp,
+  failover: benchFailover,
+  takeover: benchTakeOver,
 }
 
 async function run(options: BenchOptions): Promise<void> {

@@ -3,7 +3,17 @@
 import { tmpdir } from 'node:os'
 import { parseArgs } from 'node:util'
 
-export const groupNames = ['durable', 'memory', 'alone', 'reads', 'ranges', 'sync', 'catchup'] as const
+export const groupNames = [
+  'durable',
+  'memory',
+  'alone',
+  'reads',
+  'ranges',
+  'sync',
+  'catchup',
+  'failover',
+  'takeover',
+] as const
 export type GroupName = (typeof groupNames)[number]
 
 export interface BenchOptions {
@@ -17,6 +27,10 @@ export interface BenchOptions {
   /** Rows in the database while commits and reads are measured. */
   readonly keys: number
   readonly valueBytes: number
+  /** How often the master is killed. */
+  readonly failovers: number
+  /** How often one site takes over from the other. */
+  readonly takeovers: number
   /** Where temporary folders are made. */
   readonly folder: string
   /** Where the results go; default a file in `bench/results`. */
@@ -30,6 +44,8 @@ export const usage: string = `usage: npm run bench -- [options]
   --seconds N         for each point; default 4
   --keys N            rows in the database; default 1000000
   --value-bytes N     default 100
+  --failovers N       default 50
+  --takeovers N       default 30
   --peers             also the like of it with Redis, if redis-server is on the PATH
   --quick             little of everything, in seconds: to see that it runs, not how fast
   --folder PATH       where to put the data; default the system's folder for temporary files
@@ -45,6 +61,8 @@ export function readOptions(args: readonly string[]): BenchOptions | undefined {
       seconds: { type: 'string' },
       keys: { type: 'string' },
       'value-bytes': { type: 'string' },
+      failovers: { type: 'string' },
+      takeovers: { type: 'string' },
       peers: { type: 'boolean', default: false },
       quick: { type: 'boolean', default: false },
       folder: { type: 'string' },
@@ -64,6 +82,8 @@ export function readOptions(args: readonly string[]): BenchOptions | undefined {
     committers: listOf('--committers', values.committers ?? (quick ? '1,64' : '1,16,64,256,1024')),
     keys: positive('--keys', values.keys ?? (quick ? '20000' : '1000000')),
     valueBytes: positive('--value-bytes', values['value-bytes'] ?? '100'),
+    failovers: positive('--failovers', values.failovers ?? (quick ? '3' : '50')),
+    takeovers: positive('--takeovers', values.takeovers ?? (quick ? '4' : '30')),
     folder: values.folder ?? tmpdir(),
     json: values.json,
   }

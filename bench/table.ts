@@ -8,6 +8,8 @@ export interface Group {
   readonly rows: readonly Readonly<Record<string, string | number>>[]
   /** What a reader must know to read the table. */
   readonly note?: string
+  /** What the rows are made of, for the JSON file. */
+  readonly samples?: Readonly<Record<string, readonly number[]>>
 }
 
 export function printGroup(group: Group): string {

@@ -53,6 +53,18 @@ export interface PeerLoadOptions {
   readonly valueBytes: number
 }
 
+export interface FirstCommit {
+  readonly term: number
+  /** From the moment that the site knew itself elected. */
+  readonly sinceElectedMs: number
+}
+
+export interface GroupLoad {
+  readonly committers: number
+  readonly keys: number
+  readonly valueBytes: number
+}
+
 export interface WorkerCalls {
   open(options: { path: string; open?: OpenOptions }): void
   /** Puts every key once, in batches. */
@@ -68,6 +80,20 @@ export interface WorkerCalls {
   caughtUp(options: { lsn: number }): { lagRecords: number; ms: number }
   /** Reads or rows per second. */
   read(options: ReadOptions): { perSecond: number }
+  /** Joins a group, and commits without a pause whenever this site is its master. Answers when it has its data. */
+  join(options: { path: string; site: string; listen: string; seeds: readonly string[]; load: GroupLoad }): {
+    address: string
+  }
+  /** The first commit of this site as master in a term above `after`: waits for it. */
+  firstCommit(options: { after: number }): FirstCommit
+  /** What this site is now, and the commits of its reign so far. */
+  reign(): { isMaster: boolean; term: number; commits: number }
+  /** Commits without a pause whenever this site is master, from now on. */
+  takeOverLoad(options: GroupLoad): void
+  /** When commits were acknowledged here since then, by the clock of the machine. */
+  acknowledgedSince(options: { fromMs: number }): number[]
+  /** Takes over from the master that this site is attached to, and serves. */
+  takeOver(): { address: string; pausedMs: number }
   echo(): { port: number }
   peerLoad(options: PeerLoadOptions): Pick<LoadResult, 'commits' | 'seconds' | 'p50Ms' | 'p99Ms'>
   close(): void

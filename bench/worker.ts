@@ -1,12 +1,14 @@
-// One process of a bench: a master with its load, a replica, a reader, or the load of a peer. It runs the built package,
+// One process of a bench: a master with its load, a replica, a site of a group, a reader, or the load of a peer. It runs the built package,
 // as its users do. Any error ends the bench; nothing is retried or left out.
 
 import { createServer } from 'node:net'
 import type { Attachment, Database } from '../src/index.ts'
+import { GroupWorker } from './group-worker.ts'
 import { runLoad, writeExactly } from './load.ts'
 import { runPeerLoad } from './peer-load.ts'
 import { measureReads } from './reads-in-worker.ts'
 import { makeKeys, makeValues } from './rows.ts'
+import { TakeOverLoad } from './takeover-load.ts'
 import type { WorkerAnswer, WorkerCall, WorkerCalls } from './worker-calls.ts'
 
 type Handlers = {
@@ -24,10 +26,17 @@ const { open, attachMaster } = (await import(built)) as typeof import('../src/in
 
 let db: Database | undefined
 let attachment: Attachment<Database> | undefined
+let takeOverLoad: TakeOverLoad | undefined
+let site: GroupWorker | undefined
 
 function opened(): Database {
   if (db === undefined) throw new Error('no database is open in this worker')
   return db
+}
+
+function joined(): GroupWorker {
+  if (site === undefined) throw new Error('this worker has joined no group')
+  return site
 }
 
 async function caughtUp(lsn: number): Promise<void> {
@@ -88,6 +97,21 @@ const handlers: Handlers = {
     return { lagRecords, ms: performance.now() - startedAt }
   },
   read: (options) => measureReads(opened(), options),
+  async join({ path, site: name, listen, seeds, load }) {
+    db = await open(path, { site: name })
+    site = new GroupWorker(db, load)
+    return { address: await site.join({ listen, seeds }) }
+  },
+  firstCommit: ({ after }) => joined().firstCommit(after),
+  reign: () => joined().reign(),
+  takeOverLoad(options) {
+    takeOverLoad = new TakeOverLoad(opened(), options)
+  },
+  acknowledgedSince: async ({ fromMs }) => (await takeOverLoad?.since(fromMs)) ?? [],
+  async takeOver() {
+    const { master, pausedMs } = await opened().takeOver({ listen: 'tcp://127.0.0.1:0' })
+    return { address: master?.addresses[0] as string, pausedMs: pausedMs as number }
+  },
   async echo() {
     const server = createServer((socket) => {
       socket.setNoDelay(true)

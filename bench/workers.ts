@@ -54,6 +54,11 @@ export class Worker {
     })
   }
 
+  /** It stands still: nothing tells the others, not even the end of a connection. */
+  freeze(): void {
+    this.#child.kill('SIGSTOP')
+  }
+
   async kill(): Promise<void> {
     if (this.#child.exitCode === null && this.#child.signalCode === null) this.#child.kill('SIGKILL')
     await this.#exited

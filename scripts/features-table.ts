@@ -76,7 +76,7 @@ const extremeDbHa: readonly Line[] = [
   ],
   [
     'A9a',
-    'later',
+    'now',
     '`MCO_HAMODE_FORCE_MASTER`: sync, KILL_MASTER, detach, become master',
     '`attachMaster(db, ..., { takeOver: true })` and `db.takeOver()`: drain, hand over at an exact LSN, new term; nothing lost',
   ],
@@ -305,19 +305,19 @@ const baseApi: readonly Line[] = [
 const replicationManager: readonly Line[] = [
   [
     'C1',
-    'later',
+    'now',
     '`repmgr_start(MASTER | CLIENT | ELECTION)`',
     "`await db.join({ site, listen, seeds, start: 'election' | 'master' | 'replica' })` -> `Group`",
   ],
   [
     'C2',
-    'later',
+    'now',
     '`DB_SITE`: local, group creator, bootstrap helper, peer, remove; membership kept in the database; ADDING, PRESENT, DELETING',
     '`group.members`, `addMember()`, `removeMember()`, `join({ seeds })`; an interrupted change ends as if done or not begun',
   ],
   [
     'C3',
-    'later',
+    'now',
     'ack policies ALL, ALL_AVAILABLE, ALL_PEERS, NONE, ONE, ONE_PEER, QUORUM; PERM_FAILED',
     '`acks` in a group that runs itself; per-commit result instead of an event that names no transaction',
   ],
@@ -347,7 +347,7 @@ const replicationManager: readonly Line[] = [
   ],
   [
     'C8',
-    'later',
+    'now',
     'site list, max ack LSN, events CONNECT_*, SITE_ADDED ..., DUPMASTER, MASTER_FAILURE, ELECTION_FAILED, INQUEUE_FULL',
     '`group.sites`, events of the same meaning',
   ],
@@ -403,14 +403,14 @@ const database: readonly Line[] = [
 ]
 
 const oursAlone: readonly Line[] = [
-  ['E1', 'later', '-', 'a status line that says what could be lost now'],
-  ['E2', 'later', '-', 'a divergent tail kept as a file, not discarded'],
-  ['E3', 'later', '-', 'a simulator that runs whole groups'],
+  ['E1', 'now', '-', 'a status line that says what could be lost now'],
+  ['E2', 'now', '-', 'a divergent tail kept as a file, not discarded'],
+  ['E3', 'now', '-', 'a simulator that runs whole groups'],
   ['E4', 'later', '-', 'an `abstract-level` face and its public test suite'],
   ['E5', 'later', '-', 'a live partial replica in a browser tab'],
   ['E6', 'later', '-', 'point-in-time restore'],
   ['E7', 'later', '-', 'metrics, traces and a dashboard'],
-  ['E8', 'later', '-', 'a `kill -9` demo that counts'],
+  ['E8', 'now', '-', 'a `kill -9` demo that counts'],
 ]
 
 function table(letter: string, title: string, lines: readonly Line[]): FeatureTable {

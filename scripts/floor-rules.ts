@@ -37,7 +37,7 @@ const onlyFloors: Readonly<Record<string, readonly string[]>> = {
 }
 
 /** Folders (with a slash at the end) and files of `src/` that may use `node:` modules, clocks and timers freely. */
-const hostFiles = ['env/node/', 'cli/']
+const hostFiles = ['env/node/', 'cli/', 'sim/main.ts', 'sim/seed-workers.ts']
 
 /** Single `node:` modules elsewhere. */
 const nodeModules: Readonly<Record<string, readonly string[]>> = { 'base/checksum.ts': ['node:zlib'] }
@@ -62,6 +62,8 @@ const entryPoints = [
   'index.ts',
   'cli/main.ts',
   'sim/main.ts',
+  // Data of scripts/sim-mutants.ts.
+  'sim/mutants.ts',
   // Started as a process of its own.
   'cli/demo/site-process.ts',
   // The simulated host: today's tests run on it, and the simulator will.

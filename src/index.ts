@@ -30,17 +30,26 @@ export type {
   TransactResult,
 } from './database/transaction.ts'
 export type { Host } from './env/host.ts'
-export type { Attachment, AttachmentEvent, AttachOptions } from './group/attachment.ts'
+export type { AttachOptions } from './group/attach-options.ts'
+export type { Attachment, AttachmentEvent } from './group/attachment.ts'
 export { Database, type Progress, type VerifyResult } from './group/database.ts'
 export type {
   AttachmentEvents,
   DatabaseEvents,
+  GroupEnd,
+  GroupEvents,
   MasterEvents,
   StopResult,
   SyncKind,
   SyncResult,
 } from './group/events.ts'
+export type { Group, GroupEvent } from './group/group.ts'
+export type { GroupMaster, GroupSite, GroupStatus } from './group/group-status.ts'
+export type { JoinOptions } from './group/join-options.ts'
 export type { Master, ServeEnd, ServeOptions } from './group/master.ts'
 export { attachMaster, type OpenOptions, open } from './group/open.ts'
 export { type RestoreOptions, restore } from './group/restore.ts'
 export type { DatabaseStatus, ReplicaStatus } from './group/status.ts'
+export type { TakeOverOptions, TakeOverResult } from './group/taking-over.ts'
+export type { TransferResult } from './group/transfer.ts'
+export type { Transferred } from './group/transferring.ts'

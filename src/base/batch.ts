@@ -1,6 +1,7 @@
 // A run of log records as they stand on disk and wire: the unit in which records are written, sent and applied.
 
 import type { Lsn, Term } from './lsn.ts'
+import type { Membership } from './membership.ts'
 
 /**
  * Whole records, one after the other, with consecutive LSNs. `previous` names the record before the first, so that
@@ -14,6 +15,8 @@ export interface RecordBatch {
   readonly lastLsn: Lsn
   readonly previous: RecordPlace
   readonly last: RecordPlace
+  /** What the last members record in it says. Invariant: there if and only if there is such a record. */
+  readonly membership?: Membership
 }
 
 /** Names one record beyond doubt: equal places mean equal logs up to there (the checksums are chained). */

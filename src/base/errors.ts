@@ -148,6 +148,21 @@ export const errorCatalogue = {
   },
   LAG_DETACHED: { retryable: true, meaning: 'A replica lagged by more than `maxLagBytes` and was detached.' },
   REPLACED: { retryable: false, meaning: 'Another site has become master in a higher term.' },
+  NO_MASTER: {
+    retryable: true,
+    meaning:
+      'The group has no master now; `details` has the sites that were reached and those that an election needs.',
+  },
+  SITE_WIPED: {
+    retryable: false,
+    meaning:
+      'A member of this id is known with other data: this site has lost its disk, or the id is used twice.',
+  },
+  MEMBER_REMOVED: { retryable: false, meaning: 'The group has removed this site for good.' },
+  TRANSFER_FAILED: {
+    retryable: true,
+    meaning: 'The mastership was not handed over, and the old master goes on as before.',
+  },
   SNAPSHOT_FAILED: {
     retryable: true,
     meaning: 'A snapshot could not be sent or installed; the old data is untouched.',

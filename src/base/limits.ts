@@ -9,6 +9,10 @@ export const limits = {
   transactionWritesMax: 1_000_000,
   storeNameBytesMax: 200,
   siteIdBytesMax: 64,
+  /** Sites of a group. */
+  membersMax: 64,
+  /** Ids of removed sites that a group remembers. */
+  removedMembersMax: 1000,
   /** The largest message that a site accepts before the handshake is done. */
   handshakeFrameBytesMax: 262_144,
   /** The largest message after it: one record of the largest size, and its envelope. */

@@ -1,7 +1,8 @@
-// The lines that `serve` and `attach` print while they run: one an event, in order, each with the time.
+// The lines that `serve`, `attach` and `join` print while they run: one an event, in order, each with the time.
 //
 // A reader that goes away does not end a server: its lines are then for nobody.
 
+import { printable } from './format.ts'
 import type { Output } from './output.ts'
 
 export class EventLines {
@@ -13,13 +14,13 @@ export class EventLines {
     this.#output = output
   }
 
-  /** `detail` must be plain data. */
-  print(event: string, detail: Readonly<Record<string, unknown>>, words: string): void {
+  /** `detail` must be plain data; words may hold what others sent. Without words the line is for programs only. */
+  print(event: string, detail: Readonly<Record<string, unknown>>, words?: string): void {
     const time = new Date()
     const clock = time.toTimeString().slice(0, 8)
     const document = { event, time: time.toISOString(), ...detail }
     this.#last = this.#last
-      .then(() => this.#output.event(document, `${clock}  ${words}`))
+      .then(() => this.#output.event(document, words === undefined ? '' : `${clock}  ${printable(words)}`))
       .catch((error: unknown) => {
         this.#failure ??= error
       })

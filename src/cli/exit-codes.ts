@@ -27,7 +27,7 @@ export const exitCodeMeanings: readonly (readonly [ExitCode, string])[] = [
   [5, 'outcome unknown: the commit may or may not become permanent; the token is in the error'],
   [6, 'the connection or the handshake failed'],
   [7, 'no such key'],
-  [130, 'interrupted by a signal (serve and attach end with 0: a signal is how one ends them)'],
+  [130, 'interrupted by a signal (join, serve, attach and top end with 0: a signal is how one ends them)'],
 ]
 
 const { failed, usage, locked, notMaster, outcomeUnknown, connection, interrupted } = exitCodes
@@ -80,6 +80,10 @@ const byErrorCode: Record<ErrorCode, ExitCode> = {
   ACK_TIMEOUT: connection,
   LAG_DETACHED: connection,
   REPLACED: notMaster,
+  NO_MASTER: notMaster,
+  SITE_WIPED: connection,
+  MEMBER_REMOVED: connection,
+  TRANSFER_FAILED: notMaster,
   SNAPSHOT_FAILED: failed,
 }
 

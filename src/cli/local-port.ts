@@ -1,6 +1,16 @@
 // A database that this process has open, as the verbs see it.
 
-import type { BackupProgress, Database, LogRecord, Progress, Receipt, Snapshot } from '../index.ts'
+import { CoterieError } from '../base/errors.ts'
+import type {
+  BackupProgress,
+  Database,
+  Group,
+  LogRecord,
+  Progress,
+  Receipt,
+  ServeOptions,
+  Snapshot,
+} from '../index.ts'
 import { toBase64 } from './encoding.ts'
 import type {
   DatabasePort,
@@ -12,10 +22,14 @@ import type {
   PortReceipt,
   PortStat,
   PortStatus,
+  PortTakenOver,
+  PortTakeOverOptions,
+  PortTransferred,
   PortVerified,
   PortWrite,
   ReadOptions,
   RowsRequest,
+  TransferOptions,
   WriteOptions,
 } from './port.ts'
 import type { DumpRow } from './records/record.ts'
@@ -33,15 +47,40 @@ const followMs = 100
 
 const empty = new Uint8Array(0)
 
+/** How a process makes its database the master. */
+export interface BecomingMaster {
+  promote(): Promise<PortPromoted>
+  takeOver(options: PortTakeOverOptions): Promise<PortTakenOver>
+}
+
+/** `serve`: how the database serves afterwards, where it listens. */
+export async function takeOver(
+  db: ByteDatabase,
+  options: PortTakeOverOptions,
+  serve: Partial<ServeOptions> = {},
+): Promise<PortTakenOver> {
+  const { listen = [], advertise, timeoutMs } = options
+  const { term, lsn, pausedMs, master } = await db.takeOver({
+    ...serve,
+    ...(listen.length === 0 ? {} : { listen }),
+    ...(advertise === undefined ? {} : { advertise }),
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+  })
+  return { term, lsn, pausedMs, addresses: master?.addresses ?? [] }
+}
+
 export class LocalPort implements DatabasePort {
   readonly holderPid: undefined = undefined
   readonly #db: ByteDatabase
-  readonly #promote: () => Promise<PortPromoted>
+  readonly #becoming: BecomingMaster
 
-  /** `promote`: what a running process does beyond promoting the database, such as serving it. */
-  constructor(db: ByteDatabase, promote?: () => Promise<PortPromoted>) {
+  /** `becoming`: what a running process does beyond changing the role of the database, such as serving it. */
+  constructor(db: ByteDatabase, becoming?: BecomingMaster) {
     this.#db = db
-    this.#promote = promote ?? (async () => ({ ...(await db.promote()), addresses: [] }))
+    this.#becoming = becoming ?? {
+      promote: async () => ({ ...(await db.promote()), addresses: [] }),
+      takeOver: (options) => takeOver(db, options),
+    }
   }
 
   get(key: Uint8Array, options: ReadOptions): Promise<Uint8Array | undefined> {
@@ -142,7 +181,26 @@ export class LocalPort implements DatabasePort {
   }
 
   promote(): Promise<PortPromoted> {
-    return this.#promote()
+    return this.#becoming.promote()
+  }
+
+  takeOver(options: PortTakeOverOptions): Promise<PortTakenOver> {
+    return this.#becoming.takeOver(options)
+  }
+
+  async transfer(site: string, options: TransferOptions): Promise<PortTransferred> {
+    const { timeoutMs } = options
+    return await this.#group().transfer(site, timeoutMs === undefined ? {} : { timeoutMs })
+  }
+
+  async removeMember(site: string): Promise<void> {
+    await this.#group().removeMember(site)
+  }
+
+  #group(): Group {
+    const { group } = this.#db
+    if (group !== undefined) return group
+    throw new CoterieError('INVALID_STATE', 'no process has joined a group with this folder')
   }
 
   outcome(token: string): Promise<string> {
@@ -234,12 +292,22 @@ class LogBounds {
 }
 
 function logLine(record: LogRecord): LogLine {
-  const { lsn, term, kind, bytes, time, committed, site } = record
+  const { lsn, term, kind, bytes, time, committed, site, members } = record
   const writes = record.writes.map((write) => ({
     type: write.type,
     store: write.store,
     key: toBase64(write.key),
     ...(write.type === 'put' ? { valueBytes: write.value.length } : {}),
   }))
-  return { lsn, term, kind, bytes, time, committed, writes, ...(site === undefined ? {} : { site }) }
+  return {
+    lsn,
+    term,
+    kind,
+    bytes,
+    time,
+    committed,
+    writes,
+    ...(site === undefined ? {} : { site }),
+    ...(members === undefined ? {} : { members }),
+  }
 }

@@ -172,7 +172,12 @@ function hintFor(code: string, details: Readonly<Record<string, unknown>>): stri
         ? '`coterie promote` makes this site the master'
         : `the master is ${String(details.master)}`
     case 'FOREIGN_HISTORY':
-      return '`coterie attach --replace` sets the local data aside, then takes the master’s'
+      return '--replace sets the local data aside, then takes the master’s'
+    case 'NO_MASTER':
+      return 'reads go on; `coterie status` lists the sites that are heard, and writes go on when a majority is'
+    case 'SITE_WIPED':
+    case 'MEMBER_REMOVED':
+      return 'join from a new folder under another --site; then remove the old one, if it still is a member'
     case 'OUTCOME_UNKNOWN':
       return `it may yet become permanent, so do not repeat it blindly; ask: coterie status <path> --outcome ${String(details.token)}`
     case 'LOG_DAMAGED':

@@ -1,7 +1,7 @@
 // What a verb needs of a database, whether this process opens the directory (local-port.ts) or another one has it open
 // and is asked through its control endpoint (control-client.ts). Keys and values are bytes; results are plain data.
 
-import type { DatabaseStatus } from '../index.ts'
+import type { DatabaseStatus, LogRecord } from '../index.ts'
 import type { DumpRow } from './records/record.ts'
 
 export interface DatabasePort {
@@ -24,6 +24,12 @@ export interface DatabasePort {
   /** `file` is absolute. */
   backup(file: string, onProgress: PortProgress): Promise<Record<string, unknown>>
   promote(): Promise<PortPromoted>
+  /** Of a running `coterie attach`: asks its master to hand over. */
+  takeOver(options: PortTakeOverOptions): Promise<PortTakenOver>
+  /** Of a running `coterie join`: hands the mastership over. */
+  transfer(site: string, options: TransferOptions): Promise<PortTransferred>
+  /** Of a running `coterie join`: for good. */
+  removeMember(site: string): Promise<void>
   outcome(token: string): Promise<string>
   close(): Promise<void>
 }
@@ -86,6 +92,8 @@ export interface LogLine {
   readonly writes: readonly LogWrite[]
   /** Of the first record of a reign: the site that became master. */
   readonly site?: string | undefined
+  /** Of a members record. */
+  readonly members?: LogRecord['members']
 }
 
 export interface LogWrite {
@@ -116,6 +124,37 @@ export interface PortDigest {
 export interface PortVerified {
   readonly log: { readonly records: number; readonly bytes: number; readonly segments: number }
   readonly store: { readonly rows: number; readonly bytes: number; readonly digest: string }
+}
+
+export interface TransferOptions {
+  readonly timeoutMs?: number | undefined
+}
+
+export interface PortTransferred {
+  /** The new master ... */
+  readonly site: string
+  readonly term: number
+  /** ... which has everything up to here. */
+  readonly lsn: number
+  /** How long writers had to wait. */
+  readonly pausedMs: number
+}
+
+export interface PortTakeOverOptions {
+  /** Default: what the running process was told. Empty: it will not listen. */
+  readonly listen?: readonly string[] | undefined
+  readonly advertise?: string | undefined
+  readonly timeoutMs?: number | undefined
+}
+
+export interface PortTakenOver {
+  readonly term: number
+  /** The last LSN of the old master. */
+  readonly lsn: number
+  /** How long writers had to wait, at most. */
+  readonly pausedMs?: number | undefined
+  /** Where the process now serves, if it was told to listen. */
+  readonly addresses: readonly string[]
 }
 
 export interface PortPromoted {

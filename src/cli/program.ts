@@ -62,7 +62,7 @@ function inherit(program: Command, command: Command): void {
 function programNotes(): string {
   const codes = exitCodeMeanings.map(([code, meaning]) => `  ${String(code).padStart(3)}  ${meaning}`)
   return [
-    'A directory that a running `coterie serve` or `coterie attach` has open is reached through that process: the',
+    'A directory that a running `coterie join`, `serve` or `attach` has open is reached through that process: the',
     'other verbs work on it all the same.',
     '',
     'Results go to standard output; progress, warnings and errors to standard error, as `coterie: CODE: message`.',

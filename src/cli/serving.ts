@@ -109,6 +109,12 @@ export function printMasterEvents(master: Master, lines: EventLines): void {
       `${event.site === '' ? 'a site' : event.site} refused: ${event.code}: ${event.message}`,
     ),
   )
+  master.on('takeOverAsked', (event) =>
+    lines.print('takeOverAsked', event, `${event.site} asks to take over`),
+  )
+  master.on('handOverFailed', (event) =>
+    lines.print('handOverFailed', event, `${event.site} did not take over: ${event.code}: ${event.message}`),
+  )
   master.on('quorumGained', (event) =>
     lines.print('quorumGained', event, `quorum gained: ${event.have} of ${event.need} replicas`),
   )
@@ -137,9 +143,10 @@ export function exitCodeOfServing(end: ServeEnd): ExitCode {
 export function printServeEnd(end: ServeEnd, lines: EventLines): void {
   const by = end.by === undefined ? '' : ` by ${end.by}`
   const cause = end.cause === undefined ? '' : `: ${end.cause.code}: ${end.cause.message}`
+  const now = end.master === undefined ? '' : `; the master is now at ${end.master}`
   lines.print(
     'stopped',
     { ...end },
-    `${end.reason}${by} at lsn ${formatCount(end.lsn)}, term ${end.term}${cause}`,
+    `${end.reason}${by} at lsn ${formatCount(end.lsn)}, term ${end.term}${cause}${now}`,
   )
 }

@@ -19,7 +19,7 @@ import { digestOf } from '../store/digest.ts'
 import type { Row, StoreEngine } from '../store/store.ts'
 import { DatabaseFolder } from './database-folder.ts'
 import type { Engine } from './engine.ts'
-import { newSiteId } from './site-id.ts'
+import { newIncarnation, newSiteId } from './site-id.ts'
 
 const magic = utf8Encode('COTBAK1\n')
 const framedRows = 1000
@@ -248,6 +248,9 @@ async function restoreFrom(
     site: options.site ?? newSiteId(host.random),
     term: manifest.term,
     termMaster: undefined,
+    vote: undefined,
+    incarnation: newIncarnation(host.random),
+    inGroup: false,
     role: 'standalone',
     sites: undefined,
     master: undefined,

@@ -83,7 +83,7 @@ function takenBack(lsn: Lsn): CoterieError {
   )
 }
 
-/** The transactions in a run of records. */
+/** The transactions of users in a run of records: what the group writes for itself is none of them. */
 export function changesIn(bytes: Uint8Array): Change[] {
   const changes: Change[] = []
   eachRecord(bytes, (lsn, term, time, kind, start, end) => {

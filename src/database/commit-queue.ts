@@ -114,13 +114,20 @@ export class CommitQueue {
     this.rejectAll('OUTCOME_UNKNOWN', why)
   }
 
-  /** Gives the writes an LSN and gathers them. The promise settles when the group's rule is met or time is up. */
-  submit(writes: WriteSet, options: CommitOptions | undefined): { lsn: Lsn; receipt: Promise<Receipt> } {
+  /**
+   * Gives the writes an LSN and gathers them. The promise settles when the group's rule is met or time is up.
+   * `kind`: that of the record.
+   */
+  submit(
+    writes: WriteSet,
+    options: CommitOptions | undefined,
+    kind: number = recordKind.commit,
+  ): { lsn: Lsn; receipt: Promise<Receipt> } {
     const reign = this.#reign
     assert(reign !== undefined, 'only a master gives out LSNs')
     if (!this.#flushScheduled) this.#beginTurn()
     const builder = this.#builder
-    builder.begin({ term: reign.term, wallMs: this.#wallMs, kind: recordKind.commit })
+    builder.begin({ term: reign.term, wallMs: this.#wallMs, kind })
     for (const write of writes.writes) {
       if (write.value === undefined) builder.del(write.key)
       else builder.put(write.key, write.value)

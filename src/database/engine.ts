@@ -10,9 +10,10 @@ import type { RecordBatch, RecordPlace } from '../base/batch.ts'
 import { asError, CoterieError, isCoterieError } from '../base/errors.ts'
 import type { History } from '../base/history.ts'
 import { type Lsn, lsnPlus, noLsn } from '../base/lsn.ts'
+import { decodeMembers, encodeMembers, type Members, type Membership } from '../base/membership.ts'
 import type { CommitException, Durability } from '../base/policy.ts'
 import type { Host, Timer } from '../env/host.ts'
-import { recordKind } from '../log/record-format.ts'
+import { hasWrites, recordKind } from '../log/record-format.ts'
 import { eachRecord, eachWrite } from '../log/record-reader.ts'
 import type { StoreEngine, StoreSnapshot } from '../store/store.ts'
 import { type CommitOptions, CommitQueue } from './commit-queue.ts'
@@ -22,7 +23,8 @@ import { type ApplyBatch, Parts } from './parts.ts'
 import type { Receipt, Reign } from './receipt.ts'
 import { RecentWrites } from './recent-writes.ts'
 import { type Retention, retentionBound } from './retention.ts'
-import type { WriteSet } from './write-set.ts'
+import { membersKey } from './system-keys.ts'
+import { WriteSet } from './write-set.ts'
 
 /** Whether a write may be taken now. */
 export type Gate =
@@ -35,7 +37,12 @@ export interface Replicator {
   /** Makes this site ready to write, or rejects with the reason why it may not. */
   becomeWriter(): Promise<void>
   gate(): Gate
-  /** Records of this site have been handed to the log. */
+  /**
+   * Asks whether no other site has become master; undefined where there can be none. Rejects with NOT_MASTER when this
+   * site ceases to be master before it knows.
+   */
+  confirmReign(): Promise<void> | undefined
+  /** Records of this site have been handed to the log; `batch.membership`: they change who belongs to the group. */
   proposed(batch: RecordBatch, exceptions: readonly CommitException[]): void
   /** The operating system has these records; they are not durable yet. */
   written(writtenLsn: Lsn): void
@@ -152,6 +159,14 @@ export class Engine {
     return this.#checkpointLsn
   }
 
+  /**
+   * Who belongs to the group as this site knows it: it holds from the moment that its record is in the log. Undefined
+   * before there is data, and in a database that has never been a group's.
+   */
+  get membership(): Membership | undefined {
+    return this.#parts?.membership
+  }
+
   get failure(): CoterieError | undefined {
     return this.#failure
   }
@@ -210,12 +225,20 @@ export class Engine {
   }
 
   /** Puts a generation to use; returns the one that was, for its owner to close. */
-  useParts(parts: Parts, options: { databaseId: string; permanentLsn: Lsn }): Parts | undefined {
+  useParts(
+    parts: Parts,
+    options: {
+      readonly databaseId: string
+      readonly permanentLsn: Lsn
+      /** Certainly committed. Default: what is applied. */
+      readonly committedLsn?: Lsn
+    },
+  ): Parts | undefined {
     assert(this.#queue?.reign === undefined, 'a master never changes its generation')
     const { databaseId } = options
     const before = this.#parts
     this.#parts = parts
-    this.#committedLsn = parts.appliedLsn
+    this.#committedLsn = options.committedLsn ?? parts.appliedLsn
     this.#permanentLsn = options.permanentLsn
     this.#applyLsn = parts.appliedLsn
     this.#checkpointLsn = noLsn
@@ -281,18 +304,42 @@ export class Engine {
    * Logs the writes as one transaction. Call only after `admit` returned undefined, in the same turn; what may have
    * happened in the microtasks since is checked again.
    */
-  submit(writes: WriteSet, options: CommitOptions | undefined): Promise<Receipt> {
+  submit(
+    writes: WriteSet,
+    options: CommitOptions | undefined,
+    kind: number = recordKind.commit,
+  ): Promise<Receipt> {
     const queue = this.#writingQueue()
     const { overlay } = this.#parts as Parts
-    const { lsn, receipt } = queue.submit(writes, options)
+    const { lsn, receipt } = queue.submit(writes, options, kind)
     for (const write of writes.writes) overlay.set(write.text, write.value, lsn)
     if (this.recentWrites.watching) for (const write of writes.writes) this.recentWrites.note(write.text, lsn)
     return receipt
   }
 
-  /** Resolves as a commit after all that has been logged would: the state that a reader saw is confirmed then. */
+  /**
+   * Logs who belongs to the group from now on, as a transaction of its own; resolves and rejects as a commit does.
+   * It asks nobody: whether this site may write, and whether the change before it is done, the caller knows. In
+   * effect (`membership`) once it is in the log, at the end of this turn, or at `flush()`.
+   */
+  async submitMembers(members: Members, options?: CommitOptions): Promise<Receipt> {
+    const encoded = encodeMembers(members)
+    // Before a record is begun: half a record would end all writing here.
+    assert(decodeMembers(encoded) !== undefined, 'the members that are logged can be read')
+    const writes = new WriteSet()
+    writes.set(membersKey, encoded)
+    return await this.submit(writes, options, recordKind.members)
+  }
+
+  /**
+   * Resolves as a commit after all that has been logged would: the state that a reader saw is confirmed then. In a
+   * group that elects a majority is asked, too, whether it was still the newest one.
+   */
   confirm(lsn: Lsn, options: CommitOptions | undefined): Promise<Receipt> {
-    return this.#writingQueue().confirm(lsn, this.#committedLsn, options)
+    const receipt = this.#writingQueue().confirm(lsn, this.#committedLsn, options)
+    const reign = (this.#replicator as Replicator).confirmReign()
+    if (reign === undefined) return receipt
+    return Promise.all([receipt, reign]).then(([confirmed]) => confirmed)
   }
 
   #writingQueue(): CommitQueue {
@@ -330,7 +377,7 @@ export class Engine {
     for (let from = lsnPlus(applier.appliedLsn, 1); from <= log.lastLsn; ) {
       const batch = await log.read({ from, bytesMax: 1024 * 1024 })
       eachRecord(batch.bytes, (lsn, _term, _wallMs, kind, start, end) => {
-        if (kind !== recordKind.commit) return
+        if (!hasWrites(kind)) return
         eachWrite(batch.bytes, start, end, (key, value) => overlay.set(latin1(key), value, lsn))
       })
       overlay.sealGeneration()
@@ -480,7 +527,8 @@ export class Engine {
   async rewind(to: Lsn): Promise<{ place: RecordPlace; history: History }> {
     assert(this.#queue?.reign === undefined, 'a master never rewinds')
     assert(to >= this.#permanentLsn, 'a permanent record is never taken back')
-    const { log, applier, overlay, cache } = this.parts
+    const { parts } = this
+    const { log, applier, overlay, cache } = parts
     await log.whenDurable(log.lastLsn)
     await applier.pause()
     try {
@@ -493,6 +541,8 @@ export class Engine {
       this.#ownCommittedLsn = Math.min(this.#ownCommittedLsn, to) as Lsn
       overlay.clear()
       cache.clear()
+      // The log may be left without a members record; then the row that is back in the store holds.
+      await parts.readStoredMembership()
       await log.truncateAfter(to)
       this.#wakeAllCommitWaiters()
       return { place, history: log.history }

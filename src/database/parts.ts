@@ -6,6 +6,7 @@
 import type { RecordBatch } from '../base/batch.ts'
 import { CoterieError, isCoterieError } from '../base/errors.ts'
 import { type Lsn, lsnPlus, noLsn, noTerm } from '../base/lsn.ts'
+import { decodeMembers, type Membership } from '../base/membership.ts'
 import type { Host } from '../env/host.ts'
 import { Log } from '../log/log.ts'
 import type { RecoveryReport } from '../log/recovery.ts'
@@ -14,6 +15,7 @@ import { Overlay } from '../store/overlay.ts'
 import { RowCache } from '../store/row-cache.ts'
 import type { Store, StoreEngine } from '../store/store.ts'
 import type { DatabaseFolder } from './database-folder.ts'
+import { membersKey } from './system-keys.ts'
 
 export interface PartsOptions {
   readonly host: Host
@@ -58,6 +60,8 @@ export class Parts {
   readonly rebuilt: boolean
   /** Nothing up to here can be taken back: the store has no undo for it. */
   readonly permanentLsn: Lsn
+  /** Of the members' row in the store, where the log has no members record. */
+  #storedMembership: Membership | undefined
   #readers = 0
   #retired: (() => void) | undefined
 
@@ -133,7 +137,32 @@ export class Parts {
     const all = { generation, log, store, applier, overlay, cache, recovery, rebuilt, permanentLsn }
     const parts = new Parts(all)
     parts.applyBy(options.applyBatch)
+    try {
+      await parts.readStoredMembership()
+    } catch (error) {
+      await parts.close({ waitForReaders: false })
+      throw error
+    }
     return parts
+  }
+
+  /**
+   * Who belongs to the group: what the last members record in the log says, whether or not it is applied. Where the
+   * log has none, the row of the store: its record is older than the log, and `lsn` is the latest that it can have.
+   */
+  get membership(): Membership | undefined {
+    return this.log.membership ?? this.#storedMembership
+  }
+
+  /** Looks at the members' row again: the applier has gone back. FORMAT_UNSUPPORTED if it cannot be read. */
+  async readStoredMembership(): Promise<void> {
+    const value = await this.store.get(membersKey.bytes)
+    const members = value === undefined ? undefined : decodeMembers(value)
+    // The store verifies its rows, and only members records that could be read have been applied.
+    if (value !== undefined && members === undefined) {
+      throw new CoterieError('FORMAT_UNSUPPORTED', 'the members in the store are of a later version')
+    }
+    this.#storedMembership = members && { ...members, lsn: lsnPlus(this.log.firstLsn, -1) }
   }
 
   get appliedLsn(): Lsn {

@@ -1,7 +1,9 @@
 // The records of the log as an operator sees them: all of them, committed or not, decoded.
 
 import { type Lsn, lsnPlus } from '../base/lsn.ts'
+import type { Members } from '../base/membership.ts'
 import { checkOptions, type OptionRules, wholeNumber } from '../base/options.ts'
+import { membersIn } from '../log/members-record.ts'
 import { recordKind } from '../log/record-format.ts'
 import { eachRecord } from '../log/record-reader.ts'
 import { type ChangeWrite, changesIn } from './changes.ts'
@@ -12,13 +14,15 @@ export interface LogRecord {
   readonly term: number
   /** The master's wall clock, ms since 1970. */
   readonly time: number
-  /** `commit`: a transaction; `term`: the first record of a reign. */
-  readonly kind: 'commit' | 'term'
+  /** `commit`: a transaction; `term`: the first record of a reign; `members`: a change of who belongs to the group. */
+  readonly kind: 'commit' | 'term' | 'members'
   readonly bytes: number
   /** Of a commit. */
   readonly writes: readonly ChangeWrite[]
   /** Of a term record: who became master. */
   readonly site: string | undefined
+  /** Of a members record: who belongs to the group from there on, and who was removed from it. */
+  readonly members: Members | undefined
   readonly committed: boolean
 }
 
@@ -56,14 +60,16 @@ function recordsIn(bytes: Uint8Array, committedLsn: Lsn): LogRecord[] {
   const records: LogRecord[] = []
   eachRecord(bytes, (lsn, term, time, kind, start, end) => {
     const isTerm = kind === recordKind.term
+    const isMembers = kind === recordKind.members
     records.push({
       lsn,
       term,
       time,
-      kind: isTerm ? 'term' : 'commit',
+      kind: isTerm ? 'term' : isMembers ? 'members' : 'commit',
       bytes: end - start,
       writes: writes.get(lsn) ?? [],
       site: isTerm ? Buffer.from(bytes.subarray(start, end)).toString('utf8') : undefined,
+      members: isMembers ? membersIn(bytes, start, end) : undefined,
       committed: lsn <= committedLsn,
     })
   })

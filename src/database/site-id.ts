@@ -15,6 +15,11 @@ export function newDatabaseId(random: Random): string {
   return toHex(random.bytes(16))
 }
 
+/** Tells the folder of a site from another one that claims its id. 16 hexadecimal digits. */
+export function newIncarnation(random: Random): string {
+  return toHex(random.bytes(8))
+}
+
 /** OPTION_INVALID unless `site` can be a site's id. */
 export function checkSiteId(site: string): string {
   if (site === '' || utf8Encode(site).length > limits.siteIdBytesMax) {

@@ -21,6 +21,12 @@ export interface SiteState {
   readonly term: number
   /** Who is master in that term, where this site has taken sides: it follows one master in each term. */
   readonly termMaster: string | undefined
+  /** Whom this site has voted for in `term`: it votes once in each. Invariant: on disk before the vote is told. */
+  readonly vote: string | undefined
+  /** 16 hexadecimal digits, drawn when the folder was made: a site that comes back without its data has others. */
+  readonly incarnation: string
+  /** A member of a group that elects its master: it writes only after it has joined that again. */
+  readonly inGroup: boolean
   readonly role: SiteRole
   /** Size of the group it last served, where the operator fixed one. */
   readonly sites: number | undefined
@@ -60,7 +66,23 @@ export async function readSiteState(files: Files, path: string): Promise<SiteSta
   if (state.format !== 1) {
     throw new CoterieError('FORMAT_UNSUPPORTED', `${path}: format ${String(state.format)} is not known`)
   }
-  return state as SiteState
+  return withDefaults(state as EarlierState)
+}
+
+type Newer = 'vote' | 'incarnation' | 'inGroup'
+
+/** A file of an earlier version may lack some fields. */
+type EarlierState = Omit<SiteState, Newer> & Partial<Pick<SiteState, Newer>>
+
+/** The incarnation must be the same at every read, so it is derived. */
+function withDefaults(state: EarlierState): SiteState {
+  const { site, createdMs } = state
+  const incarnation = state.incarnation ?? hexSum(`${site}:${createdMs}`) + hexSum(`${createdMs}:${site}`)
+  return { ...state, vote: state.vote, incarnation, inGroup: state.inGroup ?? false }
+}
+
+function hexSum(text: string): string {
+  return crc32(utf8Encode(text)).toString(16).padStart(8, '0')
 }
 
 /** Durable when it resolves. */

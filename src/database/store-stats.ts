@@ -2,6 +2,7 @@
 
 import type { StoreSnapshot } from '../store/store.ts'
 import { splitWholeKey } from './key-space.ts'
+import { isSystemKey } from './system-keys.ts'
 
 export interface StoreStat {
   /** The empty string for the unnamed store. */
@@ -22,6 +23,7 @@ export async function storeStats(
   let count = 0
   for (let chunk = await iterator.next(chunkRows); chunk.length > 0; chunk = await iterator.next(chunkRows)) {
     for (const [wholeKey, value] of chunk) {
+      if (isSystemKey(wholeKey)) continue
       const { storeName, key } = splitWholeKey(wholeKey)
       const stat = stats.get(storeName) ?? { rows: 0, bytes: 0 }
       stat.rows++

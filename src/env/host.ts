@@ -19,8 +19,8 @@ export interface Clock {
 }
 
 export interface Timers {
-  /** Runs `callback` once, `ms` from now. Does not keep the process alive. */
-  after(ms: number, callback: () => void): Timer
+  /** Runs `callback` once, `ms` from now. Does not keep the process alive, unless it is told to. */
+  after(ms: number, callback: () => void, options?: { readonly keepsAlive: boolean }): Timer
   /** Runs `callback` after the input and output events that are due now. Keeps the process alive. */
   soon(callback: () => void): void
 }

@@ -3,61 +3,66 @@
 //
 // It changes nothing on disk before the master has accepted it: a port that does not answer, another protocol or
 // another database leave the local data, and the site's role, as they were.
+//
+// It outlives a change of master in two ways. Where the master has handed over to another site, the attachment goes on
+// there. Where it has handed over to this site, asked for (taking-over.ts) or not, this site reigns before `stopped`
+// resolves. A connection that breaks while the answer to a takeover is due is made again, because only the old master
+// knows the answer: it lets this site in, and nothing has changed; or it repeats what it said.
 
 import { assert } from '../base/assert.ts'
 import { Emitter, EventQueue } from '../base/emitter.ts'
-import { asError, CoterieError, isCoterieError } from '../base/errors.ts'
-import { abortSignal, checkOptions, type OptionRules, objectOf, truth, wholeNumber } from '../base/options.ts'
+import { asError, CoterieError, type ErrorCode, isCoterieError } from '../base/errors.ts'
+import { checkOptions } from '../base/options.ts'
+import type { CoreEvent, Effect } from '../replication/effects.ts'
 import { parseAddress } from '../transport/address.ts'
 import type { TransportRegistry } from '../transport/registry.ts'
+import { type AttachOptions, attachRules } from './attach-options.ts'
 import type { AttachmentEvents, StopResult, SyncResult } from './events.ts'
+import type { Master, MasterSetting } from './master.ts'
 import type { Site } from './site.ts'
-
-export interface AttachOptions {
-  /** Stops at once when it aborts; `stopped` then says `cancelled`. */
-  readonly signal?: AbortSignal
-  /** How long the master may take to answer. Default 10,000; then CONNECT_TIMEOUT. */
-  readonly connectTimeoutMs?: number
-  /** How long the handshake may take. Default 60,000. */
-  readonly initialTimeoutMs?: number
-  /** The attachment ends when nothing is heard of the master for so long. Default: what the master says. */
-  readonly silenceTimeoutMs?: number
-  /** Sets local data of another history aside, where else the attach is refused. Nothing is deleted. */
-  readonly replace?: boolean
-  /** Commits of an asynchronous master wait for this replica too (eXtremeDB's FORCE_SYNC). */
-  readonly sync?: boolean
-  /** How received transactions are gathered into one change of the store. */
-  readonly applyBatch?: { readonly transactions?: number; readonly bytes?: number; readonly delayMs?: number }
-}
-
-export const attachRules: OptionRules = {
-  signal: abortSignal,
-  connectTimeoutMs: wholeNumber(1),
-  initialTimeoutMs: wholeNumber(1),
-  silenceTimeoutMs: wholeNumber(10),
-  replace: truth,
-  sync: truth,
-  applyBatch: objectOf({
-    transactions: wholeNumber(1, 1_000_000),
-    bytes: wholeNumber(1),
-    delayMs: wholeNumber(0, 60_000),
-  }),
-}
+import {
+  checkTakeOver,
+  reignAsGiven,
+  type TakeOverOptions,
+  type TakeOverResult,
+  TakingOver,
+  takeOverEnd,
+} from './taking-over.ts'
 
 /** What an attachment needs of the database that it attaches. */
 export interface Attachable {
   readonly site: Site
   readonly transports: TransportRegistry
+  readonly masterSetting: MasterSetting
+  adoptMaster(master: Master): void
   beginAttachment(attachment: AnyAttachment, options: AttachOptions): void
   endAttachment(attachment: AnyAttachment): void
   close(): Promise<void>
 }
 
 /** An attachment of whatever database. */
-export type AnyAttachment = Pick<Attachment<Attachable>, 'stop' | 'endForPromotion'>
+export type AnyAttachment = Pick<Attachment<Attachable>, 'stop' | 'endForPromotion' | 'takeOver'>
 
 const connectTimeoutMsDefault = 10_000
 const eventsKeptMax = 10_000
+/** Between two tries to reach a master that was named, or the one that owes an answer. */
+const retryMs = 50
+/** Refusals that may be over in a moment: the named master has not heard yet that it is one, or holds a dead attachment. */
+const passing: ReadonlySet<ErrorCode> = new Set([
+  'NOT_MASTER',
+  'DUPLICATE_SITE',
+  'HANDSHAKE_FAILED',
+  'CONNECT_TIMEOUT',
+  'CONNECTION_CLOSED',
+])
+
+type Stopped = Extract<Effect, { kind: 'stopped' }>
+
+/** Attaching again by itself: `moved` to another master, or to hear what became of a `takeOver`. */
+interface Reattaching {
+  readonly why: 'moved' | 'takeOver'
+  readonly until: number
+}
 
 /** One event with its name, as `events()` gives them out. */
 export type AttachmentEvent = {
@@ -78,12 +83,16 @@ export class Attachment<Db extends Attachable = Attachable>
   readonly stopped: Promise<StopResult>
   #db: Db | undefined
   readonly #ownsDb: boolean
-  readonly #signal: AbortSignal | undefined
+  readonly #attach: AttachOptions
   #resolveSynced: ((result: SyncResult) => void) | undefined
   #rejectSynced: ((error: CoterieError) => void) | undefined
   #resolveStopped: ((result: StopResult) => void) | undefined
   #offs: (() => void)[] = []
-  #phase: 'opening' | 'connecting' | 'following' | 'ended' = 'opening'
+  #phase: 'opening' | 'connecting' | 'following' | 'reigning' | 'ended' = 'opening'
+  #address = ''
+  #isSynced = false
+  #reattaching: Reattaching | undefined
+  #taking: TakingOver | undefined
   #leaving: 'stop' | 'cancel' | 'promote' | undefined
   readonly #connecting = new AbortController()
   /** The database knows of this attachment. */
@@ -106,7 +115,7 @@ export class Attachment<Db extends Attachable = Attachable>
       this.#resolveStopped = resolve
     })
     this.#ownsDb = typeof options.target === 'function'
-    this.#signal = options.attach.signal
+    this.#attach = options.attach
     this.#run(options).catch((error: unknown) => this.#endWith('handshake-refused', asCoterie(error)))
   }
 
@@ -120,12 +129,12 @@ export class Attachment<Db extends Attachable = Attachable>
   async #run(options: {
     readonly target: Db | (() => Promise<Db>)
     readonly address: string
-    readonly attach: AttachOptions
   }): Promise<void> {
-    const { target, attach } = options
-    checkOptions('attachMaster', attach, attachRules)
-    const address = parseAddress(options.address)
-    const signal = attach.signal
+    const { target } = options
+    checkOptions('attachMaster', this.#attach, attachRules)
+    const { signal, takeOver } = this.#attach
+    if (takeOver !== undefined && takeOver !== true) checkTakeOver('attachMaster', takeOver)
+    this.#address = parseAddress(options.address).text
     if (signal?.aborted === true) {
       this.#leaving = 'cancel'
       throw abortedBy(signal)
@@ -133,31 +142,43 @@ export class Attachment<Db extends Attachable = Attachable>
     this.#listenTo(signal)
     const db = typeof target === 'function' ? await target() : target
     this.#db = db
-    db.beginAttachment(this, attach)
+    db.beginAttachment(this, this.#attach)
     this.#isBegun = true
-    const { site } = db
-    const transport = db.transports.get(address.scheme)
+    db.transports.get(parseAddress(this.#address).scheme)
     this.#phase = 'connecting'
-    await site.abdicate()
+    await db.site.abdicate()
+    this.#watch(db)
+    await this.#follow(this.#connectTimeoutMs)
+  }
+
+  get #connectTimeoutMs(): number {
+    return this.#attach.connectTimeoutMs ?? connectTimeoutMsDefault
+  }
+
+  /** Connects and asks to be let in. */
+  async #follow(connectTimeoutMs: number): Promise<void> {
+    const { site, transports } = this.db
+    const address = parseAddress(this.#address)
+    this.#phase = 'connecting'
     const resume = await site.resumable()
-    const connection = await transport.connect({
+    const connection = await transports.get(address.scheme).connect({
       address,
-      connectTimeoutMs: attach.connectTimeoutMs ?? connectTimeoutMsDefault,
+      connectTimeoutMs: Math.max(1, Math.round(connectTimeoutMs)),
       signal: this.#connecting.signal,
     })
-    if (this.#isLeaving) {
+    if (this.#isLeaving || site.engine.failure !== undefined) {
       connection.destroy()
-      throw new CoterieError('ABORTED', 'the attachment was ended while it connected')
+      throw site.engine.failure ?? new CoterieError('ABORTED', 'the attachment was ended while it connected')
     }
     this.#phase = 'following'
     this.emit('connected', { address: address.text })
-    this.#watch(db, address.text)
-    const { replace, sync, initialTimeoutMs, silenceTimeoutMs } = attach
+    const { replace, sync, initialTimeoutMs, silenceTimeoutMs } = this.#attach
     try {
       site.follow(connection, {
         address: address.text,
         ...(resume === undefined ? {} : { resume }),
-        ...(replace === undefined ? {} : { replace }),
+        // What was set aside once must not be again because another master was named.
+        ...(replace === undefined || this.#isSynced ? {} : { replace }),
         ...(sync === undefined ? {} : { forceSync: sync }),
         timings: {
           ...(initialTimeoutMs === undefined ? {} : { initialTimeoutMs }),
@@ -187,59 +208,221 @@ export class Attachment<Db extends Attachable = Attachable>
     this.#offs.push(() => signal.removeEventListener('abort', abort))
   }
 
-  #watch(db: Db, address: string): void {
+  #watch(db: Db): void {
     const { events } = db.site
     this.#offs.push(
-      events.on('core', (event) => {
-        switch (event.kind) {
-          case 'newMaster':
-            db.site.becomeReplica(address, event.sites).catch((error: unknown) => db.site.engine.fail(error))
-            this.emit('newMaster', { site: event.site, term: event.term })
-            return
-          case 'syncBegin':
-            this.emit('syncBegin', { kind: event.how, from: event.from, to: event.to })
-            return
-          case 'syncProgress': {
-            const { unit, done, total, bytes } = event
-            this.emit('syncProgress', { unit, done, total, bytes })
-            return
-          }
-          case 'snapshotDone':
-            this.emit('snapshotDone', { rows: event.rows, bytes: event.bytes, lsn: event.lsn })
-            return
-          case 'synced': {
-            const { how, from, to, transactions, bytes, ms } = event
-            const result = { kind: how, from, to, transactions, bytes, ms }
-            this.emit('synced', result)
-            this.#resolveSynced?.(result)
-            return
-          }
-          default:
-        }
-      }),
+      events.on('core', (event) => this.#heard(db, event)),
       events.on('rewound', ({ to, lost }) => {
         this.emit('rewound', { to, transactions: lost?.transactions ?? 0, file: lost?.file })
       }),
-      events.on('stopped', (stopped) => {
-        const cause =
-          stopped.code === undefined
-            ? undefined
-            : new CoterieError(stopped.code, stopped.message, {
-                details: stopped.master === undefined ? {} : { master: stopped.master },
-              })
-        this.#endWith(stopped.reason, cause)
-      }),
+      events.on('stopped', (stopped) => this.#stoppedFollowing(stopped)),
+      events.on('elected', () => void this.#reign(db)),
       events.on('failed', (cause) => {
         if (db.site.engine.failure !== undefined) this.#endWith('apply-failed', cause)
       }),
     )
   }
 
+  #heard(db: Db, event: CoreEvent): void {
+    switch (event.kind) {
+      case 'newMaster':
+        this.#letIn()
+        db.site
+          .becomeReplica(this.#address, event.sites)
+          .catch((error: unknown) => db.site.engine.fail(error))
+        this.emit('newMaster', { site: event.site, term: event.term })
+        return
+      case 'syncBegin':
+        this.emit('syncBegin', { kind: event.how, from: event.from, to: event.to })
+        return
+      case 'syncProgress': {
+        const { unit, done, total, bytes } = event
+        this.emit('syncProgress', { unit, done, total, bytes })
+        return
+      }
+      case 'snapshotDone':
+        this.emit('snapshotDone', { rows: event.rows, bytes: event.bytes, lsn: event.lsn })
+        return
+      case 'synced': {
+        const { how, from, to, transactions, bytes, ms } = event
+        const result = { kind: how, from, to, transactions, bytes, ms }
+        const isFirst = !this.#isSynced
+        this.#isSynced = true
+        this.emit('synced', result)
+        this.#resolveSynced?.(result)
+        if (isFirst) this.#takeOverAsAsked()
+        return
+      }
+      case 'handOverFailed':
+        if (event.site === db.site.site) this.#failTakeOver(new CoterieError(event.code, event.message))
+        return
+      default:
+    }
+  }
+
+  // ---- other masters -----------------------------------------------------------------------------------------
+
+  /** A master has accepted this site. */
+  #letIn(): void {
+    const why = this.#reattaching?.why
+    this.#reattaching = undefined
+    if (why !== 'takeOver') return
+    const message = 'the connection was lost before the master had handed over; it goes on as before'
+    this.#failTakeOver(new CoterieError('TRANSFER_FAILED', message))
+  }
+
+  #stoppedFollowing(stopped: Stopped): void {
+    if (stopped.reason === 'became-master') {
+      // The effect `elected` follows as soon as the term is on disk.
+      this.#phase = 'reigning'
+      return
+    }
+    if (!this.#isLeaving && this.#goesOn(stopped)) return
+    const { code, message, master } = stopped
+    const details = master === undefined || master === '' ? {} : { master }
+    const cause = code === undefined ? undefined : new CoterieError(code, message, { details })
+    this.#endWith(code === 'REPLACED' ? 'replaced' : stopped.reason, cause)
+  }
+
+  /** Whether the attachment attaches again by itself. */
+  #goesOn({ reason, code, message, master }: Stopped): boolean {
+    const named = master === undefined || master === '' || master === this.#address ? undefined : master
+    const hasMoved = reason === 'replaced' || code === 'NOT_MASTER'
+    if (this.#reattaching !== undefined) {
+      if (code === undefined || !passing.has(code)) return false
+      if (named !== undefined) this.#moveTo(named)
+      this.#tryAgain(new CoterieError(code, message))
+      return true
+    }
+    if (hasMoved && named !== undefined && reason !== 'handshake-refused') {
+      this.#moveTo(named)
+      this.#reattach('moved')
+      return true
+    }
+    const isInDoubt = reason === 'connection-lost' || reason === 'cancelled' || code === 'NOT_MASTER'
+    if (this.#taking?.isAsked !== true || !isInDoubt) return false
+    this.#reattach('takeOver')
+    return true
+  }
+
+  #moveTo(address: string): void {
+    this.#address = address
+    this.#failTakeOver(new CoterieError('TRANSFER_FAILED', `another site has taken over, at ${address}`))
+  }
+
+  #reattach(why: Reattaching['why']): void {
+    this.#reattaching = { why, until: this.db.site.now() + this.#connectTimeoutMs }
+    this.#attempt()
+  }
+
+  #attempt(): void {
+    const left = (this.#reattaching?.until ?? 0) - this.db.site.now()
+    this.#follow(left).catch((error: unknown) => this.#tryAgain(asCoterie(error)))
+  }
+
+  #tryAgain(cause: CoterieError): void {
+    if (this.#phase === 'ended') return
+    const { site } = this.db
+    const until = this.#reattaching?.until ?? 0
+    this.#phase = 'connecting'
+    if (this.#isLeaving || site.engine.failure !== undefined || site.now() >= until) {
+      this.#endWith('connection-lost', cause)
+      return
+    }
+    const again = (): void => {
+      if (this.#phase !== 'connecting') return
+      if (this.#isLeaving) this.#endWith('connection-lost', cause)
+      else this.#attempt()
+    }
+    // Between two tries there is no socket that would keep a program going which waits for `stopped` alone.
+    site.engine.host.timers.after(retryMs, again, { keepsAlive: true })
+  }
+
+  // ---- becoming master ---------------------------------------------------------------------------------------
+
+  /**
+   * Asks the master to hand over to this site (eXtremeDB's FORCE_MASTER): commits under way resolve there, those that
+   * come wait, and this site goes on at the very next LSN in a new term. Resolves when it takes writes; then
+   * `stopped` says `became-master`.
+   *
+   * TRANSFER_FAILED: the master has refused, or could not hand over in time; nothing has changed and the attachment
+   * goes on. CONNECTION_CLOSED: the connection broke while the answer was due and the master was not reached again
+   * in `connectTimeoutMs`, so that it is unknown whether it has given up; the attachment has ended, and `promote` makes
+   * this site the master if the old one is none any more. INVALID_STATE, ADDRESS_IN_USE, ABORTED.
+   */
+  takeOver(options: TakeOverOptions = {}): Promise<TakeOverResult> {
+    return this.#takeOver('takeOver', options)
+  }
+
+  async #takeOver(call: string, options: TakeOverOptions): Promise<TakeOverResult> {
+    checkTakeOver(call, options)
+    if (this.#taking !== undefined) throw new CoterieError('INVALID_STATE', 'a takeover is under way')
+    if (this.#isLeaving || this.#phase === 'ended' || this.#phase === 'reigning') {
+      throw new CoterieError('INVALID_STATE', 'the attachment is ending')
+    }
+    await this.synced
+    if (this.#taking !== undefined) throw new CoterieError('INVALID_STATE', 'a takeover is under way')
+    const taking = new TakingOver(this.db.masterSetting, options)
+    this.#taking = taking
+    try {
+      await taking.listen()
+      if (this.#phase !== 'following' || this.#isLeaving || this.#reattaching !== undefined) {
+        throw new CoterieError('TRANSFER_FAILED', 'this site follows no master at the moment')
+      }
+      // A master that does not answer may have given up: that is settled as a lost connection is.
+      taking.ask(() => this.#loseMaster())
+    } catch (error) {
+      taking.fail(error)
+    }
+    try {
+      return await taking.done
+    } finally {
+      if (this.#taking === taking) this.#taking = undefined
+    }
+  }
+
+  #loseMaster(): void {
+    if (this.#phase === 'following' && this.#reattaching === undefined) this.db.site.leave('cancel')
+  }
+
+  #failTakeOver(error: CoterieError): void {
+    this.#taking?.fail(error)
+  }
+
+  #takeOverAsAsked(): void {
+    const { takeOver } = this.#attach
+    if (takeOver === undefined) return
+    this.#takeOver('attachMaster', takeOver === true ? {} : takeOver).catch((error: unknown) =>
+      this.emit('takeOverFailed', { error: asCoterie(error) }),
+    )
+  }
+
+  /** The old master has given its place to this site, asked or not. */
+  async #reign(db: Db): Promise<void> {
+    if (this.#phase !== 'reigning') return
+    try {
+      if (this.#taking === undefined) await reignAsGiven(db.masterSetting, {}, '')
+      else await this.#taking.reign((master) => db.adoptMaster(master))
+      this.#endWith('became-master', undefined)
+    } catch (thrown) {
+      // The old master has given up: it does not go on, whatever this is.
+      const error = asCoterie(thrown)
+      this.#failTakeOver(error)
+      this.#endWith(db.site.engine.failure === undefined ? 'replaced' : 'apply-failed', error)
+    }
+  }
+
+  // ---- the end -----------------------------------------------------------------------------------------------
+
   /**
    * Ends the attachment after all that was received is durable and acknowledged; what of it the master has called
    * committed can be read. The database stays open, read-only.
    */
   async stop(): Promise<void> {
+    // Whether this site is to be master is not left open, where the answer is only a moment away.
+    if (this.#taking?.isAsked === true && this.#reattaching === undefined) {
+      await this.#taking.done.catch(() => undefined)
+    }
     this.#leave('stop')
     await this.stopped
   }
@@ -251,19 +434,20 @@ export class Attachment<Db extends Attachable = Attachable>
   }
 
   #leave(how: 'stop' | 'cancel' | 'promote'): void {
-    if (this.#phase === 'ended' || this.#leaving !== undefined) return
+    if (this.#phase === 'ended' || this.#phase === 'reigning' || this.#leaving !== undefined) return
     this.#leaving = how
     if (this.#phase === 'following') this.#leaveMaster()
-    else this.#connecting.abort(this.#signal?.reason)
+    else this.#connecting.abort(this.#attach.signal?.reason)
   }
 
   #endWith(reason: StopResult['reason'], cause: CoterieError | undefined): void {
     if (this.#phase === 'ended') return
-    const early = this.#phase !== 'following'
+    const early = this.#phase !== 'following' && this.#phase !== 'reigning'
     this.#phase = 'ended'
     for (const off of this.#offs) off()
     this.#offs = []
-    const left = this.#leaving
+    this.#reattaching = undefined
+    const left = reason === 'became-master' ? undefined : this.#leaving
     const told =
       left === 'cancel'
         ? 'cancelled'
@@ -284,6 +468,7 @@ export class Attachment<Db extends Attachable = Attachable>
       cause ??
         new CoterieError('ABORTED', `the attachment ended before it was synchronised (${result.reason})`),
     )
+    this.#failTakeOver(takeOverEnd(result))
     if (this.#isBegun) {
       db?.site.resumeReign()
       db?.endAttachment(this)

@@ -26,11 +26,16 @@ import {
 import type { Files } from '../env/host.ts'
 import { type Digest, digestOf } from '../store/digest.ts'
 import type { TransportRegistry } from '../transport/registry.ts'
-import type { AnyAttachment, Attachable, AttachOptions } from './attachment.ts'
+import type { AttachOptions } from './attach-options.ts'
+import type { AnyAttachment, Attachable } from './attachment.ts'
 import type { DatabaseEvents } from './events.ts'
-import { Master, type ServeOptions } from './master.ts'
+import { Group } from './group.ts'
+import type { JoinOptions } from './join-options.ts'
+import { Master, type MasterSetting, type ServeOptions } from './master.ts'
 import type { Site } from './site.ts'
 import { canLose, type DatabaseStatus, replicaStatus } from './status.ts'
+import type { TakeOverOptions, TakeOverResult } from './taking-over.ts'
+import { Witness } from './witness.ts'
 
 export interface DatabaseParts {
   readonly location: string
@@ -69,6 +74,8 @@ export class Database<K = string, V = string>
   readonly site: Site
   /** Internal. */
   readonly transports: TransportRegistry
+  /** Internal. */
+  readonly masterSetting: MasterSetting
   readonly #engine: Engine
   readonly #parts: DatabaseParts
   readonly #events = new Emitter<DatabaseEvents>()
@@ -77,6 +84,7 @@ export class Database<K = string, V = string>
   #closing: Promise<void> | undefined
   /** `serve` is under way. */
   #isStarting = false
+  #group: Group | undefined
 
   constructor(parts: DatabaseParts) {
     const { engine, keyEncoding, valueEncoding } = parts
@@ -86,6 +94,8 @@ export class Database<K = string, V = string>
     this.transports = parts.transports
     this.#engine = engine
     this.#parts = parts
+    const witness = new Witness(engine.host.timers)
+    this.masterSetting = { site: this.site, transports: this.transports, witness }
     const { events } = this.site
     events.on('role', (event) => this.#events.emit('role', event))
     events.on('failed', (error) => this.#events.emit('failed', error))
@@ -178,8 +188,10 @@ export class Database<K = string, V = string>
       this.#engine.assertOpen()
       const { log, applier } = this.#engine.parts
       const { history, lastLsn } = log
-      const { committedLsn } = this.#engine
-      const outcome = outcomeOf(parsed, { history, lastLsn, committedLsn })
+      const { committedLsn, permanentLsn } = this.#engine
+      // In a group a commit that asked for less than a majority may still be lost to the next master.
+      const decidedLsn = this.site.inGroup && permanentLsn < committedLsn ? permanentLsn : committedLsn
+      const outcome = outcomeOf(parsed, { history, lastLsn, committedLsn: decidedLsn })
       const readable = this.site.isWriter || applier.appliedLsn >= parsed.lsn
       if (outcome === 'lost' || (outcome === 'applied' && readable)) return outcome
       const left = deadline - clock.now()
@@ -198,6 +210,8 @@ export class Database<K = string, V = string>
    */
   async serve(options: ServeOptions): Promise<Master> {
     this.#assertStaysOpen()
+    this.#assertNoGroup()
+    this.#assertOfNoGroup()
     if (this.#attachment !== undefined) {
       throw new CoterieError('INVALID_STATE', 'an attached replica cannot serve: stop or promote it first')
     }
@@ -206,7 +220,7 @@ export class Database<K = string, V = string>
     this.#isStarting = true
     let master: Master
     try {
-      master = await Master.start({ site: this.site, transports: this.transports, serve: options })
+      master = await Master.start(this.masterSetting, options)
     } finally {
       this.#isStarting = false
     }
@@ -214,11 +228,64 @@ export class Database<K = string, V = string>
       await master.stop()
       throw new CoterieError('CLOSED', 'the database was closed while it began to serve')
     }
+    this.adoptMaster(master)
+    return master
+  }
+
+  /** Internal: this database is served by it. */
+  adoptMaster(master: Master): void {
     this.#master = master
     void master.stopped.then(() => {
       if (this.#master === master) this.#master = undefined
     })
-    return master
+  }
+
+  /**
+   * Takes part in a group that elects its own master (Berkeley DB's repmgr_start with elections). Resolves when this
+   * site listens and takes part; `group.ready` says when it has the group's data. OPTION_UNKNOWN, OPTION_INVALID,
+   * ADDRESS_INVALID, ADDRESS_IN_USE, ABORTED, INVALID_STATE while attached, serving or in a group already.
+   */
+  async join(options: JoinOptions): Promise<Group> {
+    this.#assertStaysOpen()
+    this.#assertNoGroup()
+    if (this.#attachment !== undefined || this.#master !== undefined || this.#isStarting) {
+      throw new CoterieError('INVALID_STATE', 'this database is attached or served: end that first')
+    }
+    this.#isStarting = true
+    let group: Group
+    try {
+      await this.masterSetting.witness.end()
+      group = await Group.join({ site: this.site, transports: this.transports }, options)
+    } finally {
+      this.#isStarting = false
+    }
+    if (this.#closing !== undefined) {
+      await group.leave()
+      throw new CoterieError('CLOSED', 'the database was closed while it joined')
+    }
+    this.#group = group
+    void group.stopped.then(() => {
+      if (this.#group === group) this.#group = undefined
+    })
+    return group
+  }
+
+  /** What `join` returned, until it has left. */
+  get group(): Group | undefined {
+    return this.#group
+  }
+
+  #assertNoGroup(): void {
+    if (this.#group === undefined) return
+    throw new CoterieError('INVALID_STATE', 'this database is in a group: leave it first')
+  }
+
+  /** Whoever serves by hand beside a group that elects would be a second master. */
+  #assertOfNoGroup(): void {
+    if (!this.site.inGroup) return
+    const message =
+      'this site belongs to a group that elects its master: join() it, or go on alone by standalone()'
+    throw new CoterieError('INVALID_STATE', message)
   }
 
   /** What `serve` returned, while it serves. */
@@ -242,6 +309,8 @@ export class Database<K = string, V = string>
   ): Promise<{ readonly term: number; readonly lsn: number }> {
     checkOptions('promote', options, { sites: wholeNumber(1, 1000) })
     this.#assertStaysOpen()
+    this.#assertNoGroup()
+    this.#assertOfNoGroup()
     await this.#attachment?.endForPromotion()
     const { durability } = this.#engine
     const sites = options.sites ?? this.site.groupSites
@@ -251,12 +320,31 @@ export class Database<K = string, V = string>
     return { term: this.site.core.term, lsn: this.site.core.lastLsn }
   }
 
+  /**
+   * Asks the master that this replica is attached to, to hand over to it: see `Attachment.takeOver`, which says how it
+   * can fail. The attachment ends with `became-master`. INVALID_STATE unless it is attached. In a group it is
+   * `group.takeOver`, which has the option `timeoutMs` alone.
+   */
+  async takeOver(options: TakeOverOptions = {}): Promise<TakeOverResult> {
+    this.#assertStaysOpen()
+    if (this.#group !== undefined) return await this.#group.takeOver(options)
+    if (this.#attachment === undefined) {
+      throw new CoterieError('INVALID_STATE', 'only an attached replica can take over; promote() asks nobody')
+    }
+    return await this.#attachment.takeOver(options)
+  }
+
   /** Goes on alone: a former replica, or the former master of a group, takes writes for itself. */
   async standalone(): Promise<void> {
     this.#assertStaysOpen()
+    this.#assertNoGroup()
     await this.#attachment?.endForPromotion()
     await this.#master?.stop()
+    this.site.forgetGroup()
     await this.site.changeReign('standalone', { sites: 1, durability: this.#engine.durability })
+    // Whoever goes on alone belongs to no group any more; without this it could never found one of its own.
+    const members = this.#engine.membership?.members ?? []
+    if (members.length > 0) await this.#engine.submitMembers({ members: [], removed: [] })
   }
 
   #assertStaysOpen(): void {
@@ -267,6 +355,7 @@ export class Database<K = string, V = string>
   /** Internal: an attachment takes hold of this database. */
   beginAttachment(attachment: AnyAttachment, options: AttachOptions): void {
     this.#assertStaysOpen()
+    this.#assertNoGroup()
     if (this.#attachment !== undefined)
       throw new CoterieError('INVALID_STATE', 'this database is attached already')
     if (this.#master !== undefined || this.#isStarting) {
@@ -354,6 +443,7 @@ export class Database<K = string, V = string>
     const { state } = engine.folder
     const parts = engine.hasData ? engine.parts : undefined
     const { replicas } = this.site
+    const group = this.#group?.status()
     const durableLsn = parts?.log.durableLsn ?? noLsn
     const described = (error: CoterieError | undefined): { code: string; message: string } | undefined =>
       error === undefined ? undefined : { code: error.code, message: error.message }
@@ -377,10 +467,12 @@ export class Database<K = string, V = string>
       logBytes: parts?.log.bytes ?? 0,
       waitingCommits: engine.waitingCommits,
       replicas: replicas.map((view) => replicaStatus(this.site, view)),
+      group,
       canLose:
-        this.site.role !== 'replica'
+        group?.canLoseText ??
+        (this.site.role !== 'replica'
           ? canLose({ committedLsn: engine.committedLsn, durableLsn, replicas })
-          : 'can lose: only the master can say',
+          : 'can lose: only the master can say'),
       failure: described(engine.failure),
       stall: described(engine.stall),
       recovery: parts?.recovery,
@@ -433,8 +525,10 @@ export class Database<K = string, V = string>
   /** Everything that moves has stopped when it resolves, or rejects; only the lock is still held. */
   async #end(options: { discard: boolean }): Promise<RecordPlace | undefined> {
     try {
+      await this.#group?.leave()
       await this.#attachment?.stop()
       await this.#master?.stop()
+      await this.masterSetting.witness.end()
       await this.site.close()
     } catch (error) {
       await this.#engine.close({ discard: true })

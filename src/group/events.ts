@@ -29,6 +29,10 @@ export type MasterEvents = {
   detached: { readonly site: string; readonly code: string; readonly message: string; readonly lsn: number }
   /** Someone asked to attach and was refused. */
   refused: { readonly site: string; readonly code: string; readonly message: string }
+  /** A replica asks to be master in this one's place. */
+  takeOverAsked: { readonly site: string }
+  /** It came to nothing, and this master goes on as if nobody had asked. */
+  handOverFailed: { readonly site: string; readonly code: string; readonly message: string }
   quorumGained: { readonly have: number; readonly need: number }
   quorumLost: { readonly have: number; readonly need: number }
 }
@@ -51,6 +55,8 @@ export type AttachmentEvents = {
   snapshotDone: { readonly rows: number; readonly bytes: number; readonly lsn: number }
   rewound: { readonly to: number; readonly transactions: number; readonly file: string | undefined }
   synced: SyncResult
+  /** The takeover that was asked for came to nothing; the attachment goes on, unless it says that it has stopped. */
+  takeOverFailed: { readonly error: CoterieError }
   stopped: StopResult
 }
 
@@ -77,9 +83,73 @@ export interface StopResult {
     | 'stopped'
     | 'cancelled'
     | 'became-master'
+    /** Another site has become master, and nobody said where it is. */
+    | 'replaced'
     | 'apply-failed'
   readonly cause?: CoterieError
   /** The last LSN of the local log, and its site's term. */
+  readonly lsn: number
+  readonly term: number
+}
+
+/** Events of a group: `db.join()`. `newMaster` always comes before `synced`, and `synced` before the next `newMaster`. */
+export type GroupEvents = {
+  /** This site has a new master, which may be itself. */
+  newMaster: { readonly site: string; readonly term: number; readonly address: string }
+  /** This site reigns: it takes writes. */
+  master: { readonly term: number }
+  /** This site follows a master. */
+  replica: { readonly term: number }
+  /** This site reigns no more. */
+  steppedDown: {
+    readonly term: number
+    readonly reason: 'replaced' | 'no-majority' | 'handed-over' | 'asked'
+    /** Who is master now, where known. */
+    readonly site: string | undefined
+  }
+  syncBegin: AttachmentEvents['syncBegin']
+  syncProgress: AttachmentEvents['syncProgress']
+  snapshotDone: AttachmentEvents['snapshotDone']
+  /** This site has all that its master had when it attached. */
+  synced: SyncResult
+  /** Transactions that no master ever had were taken back; `file` keeps them. */
+  rewound: AttachmentEvents['rewound']
+  /** This site hears no master, and asks the others. */
+  electionBegun: { readonly round: number }
+  /** Nobody was elected; it is tried again. Reads go on, writes say why not. */
+  electionFailed: {
+    readonly reason: 'no-majority' | 'nobody-electable' | 'no-votes'
+    /** Members that were heard, this one included, and how many are needed. */
+    readonly have: number
+    readonly need: number
+  }
+  /** This site has given its vote. */
+  voted: { readonly term: number; readonly site: string }
+  /** The mastership was handed over to another site. */
+  handedOver: { readonly site: string; readonly term: number; readonly lsn: number }
+  memberAdded: { readonly site: string; readonly address: string }
+  memberRemoved: { readonly site: string }
+  /** A link to another site is up. */
+  siteConnected: { readonly site: string; readonly address: string }
+  /** No link to it is left. */
+  siteLost: { readonly site: string }
+  /** Two sites are master in one term, which the votes make impossible: somebody has promoted one by hand. */
+  duplicateMaster: { readonly term: number; readonly site: string | undefined }
+  /** Somebody who does not belong here was turned away. */
+  siteRefused: { readonly site: string; readonly code: string; readonly message: string }
+  /** Somebody of the group has turned this site away. */
+  refused: CoterieError
+  /** A seed cannot be reached; it is tried again. */
+  seedFailed: { readonly address: string; readonly error: CoterieError }
+  /** The group has removed this site; its data can still be read. */
+  removed: CoterieError
+  stopped: GroupEnd
+}
+
+/** Why a site takes no part in its group any more. */
+export interface GroupEnd {
+  readonly reason: 'left' | 'cancelled' | 'removed' | 'refused' | 'failed'
+  readonly cause?: CoterieError
   readonly lsn: number
   readonly term: number
 }

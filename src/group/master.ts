@@ -12,6 +12,7 @@ import {
   type OptionRules,
   oneOf,
   text,
+  truth,
   wholeNumber,
 } from '../base/options.ts'
 import type { AckPolicy, Attest } from '../base/policy.ts'
@@ -23,6 +24,8 @@ import type { Listener } from '../transport/transport.ts'
 import type { MasterEvents } from './events.ts'
 import type { Site } from './site.ts'
 import { type ReplicaStatus, replicaStatus } from './status.ts'
+import { type Transferred, transferTo } from './transferring.ts'
+import type { Witness } from './witness.ts'
 
 export interface ServeOptions {
   /** Where to listen: `tcp://host:port` or `host:port`; port 0 takes a free one. Several at once are fine. */
@@ -65,6 +68,10 @@ export interface ServeOptions {
   readonly chunkBytes?: number
   /** Pause between chunks, to spare a link. Default 0. */
   readonly chunkDelayMs?: number
+  /** Whether a replica that asks for it becomes master in this one's place. Default true. */
+  readonly allowTakeOver?: boolean
+  /** How long writes may wait for a hand-over before it is given up. Default 5,000. */
+  readonly handOverTimeoutMs?: number
   /** Stops serving when it aborts. */
   readonly signal?: AbortSignal
 }
@@ -90,20 +97,34 @@ export const serveRules: OptionRules = {
   chunkRecords: wholeNumber(1, 100_000),
   chunkBytes: wholeNumber(1024, 16 * 1024 * 1024),
   chunkDelayMs: wholeNumber(0, 60_000),
+  allowTakeOver: truth,
+  handOverTimeoutMs: wholeNumber(1),
   signal: abortSignal,
 }
 
 const detachTimeoutMsDefault = 10_000
+const ackTimeoutMsDefault = 10_000
 
 /** Why serving ended. */
 export interface ServeEnd {
   readonly reason: 'stopped' | 'cancelled' | 'replaced' | 'failed'
   readonly cause?: CoterieError
-  /** The site that is master now, where known. */
+  /** The site that is master now, where known ... */
   readonly by?: string
+  /** ... and its address: where to attach this database now. */
+  readonly master?: string
   readonly lsn: number
   readonly term: number
 }
+
+/** Where a master lives. */
+export interface MasterSetting {
+  readonly site: Site
+  readonly transports: TransportRegistry
+  readonly witness: Witness
+}
+
+type EndFacts = Pick<ServeEnd, 'cause' | 'by' | 'master'>
 
 /** A database that others can attach to. */
 export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
@@ -114,15 +135,17 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
   readonly #site: Site
   readonly #listeners: readonly Listener[]
   readonly #options: ServeOptions
+  readonly #witness: Witness
   readonly #offs: (() => void)[] = []
   #end: ((end: ServeEnd) => void) | undefined
   #ending: Promise<void> | undefined
 
-  private constructor(site: Site, listeners: readonly Listener[], options: ServeOptions) {
+  private constructor(setting: MasterSetting, serve: ServeOptions, listeners: readonly Listener[]) {
     super()
-    this.#site = site
+    this.#site = setting.site
+    this.#witness = setting.witness
     this.#listeners = listeners
-    this.#options = options
+    this.#options = serve
     this.addresses = listeners.map((listener) => listener.address)
     this.stopped = new Promise((resolve) => {
       this.#end = resolve
@@ -131,32 +154,26 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
   }
 
   /** ADDRESS_INVALID, ADDRESS_IN_USE; then nothing has changed. */
-  static async start(options: {
-    readonly site: Site
-    readonly transports: TransportRegistry
-    readonly serve: ServeOptions
-  }): Promise<Master> {
-    const { site, transports, serve } = options
+  static async start(setting: MasterSetting, serve: ServeOptions): Promise<Master> {
+    const { site } = setting
     checkOptions('serve', serve, serveRules)
     if (serve.listen === undefined) throw new CoterieError('OPTION_INVALID', "serve needs 'listen'")
-    const texts = typeof serve.listen === 'string' ? [serve.listen] : serve.listen
-    const addresses = texts.map((each) => parseAddress(each))
-    const found = addresses.map((address) => ({ address, transport: transports.get(address.scheme) }))
-    const listeners: Listener[] = []
+    const listeners = await bind(setting, serve.listen)
     try {
-      // Whoever connects before the reign has begun is answered that this is no master, and tries again.
-      for (const { address, transport } of found) {
-        const onConnection = site.accept.bind(site)
-        listeners.push(await transport.listen({ address, onConnection }))
-      }
       const { durability } = site.engine
       await site.changeReign('master', { ...coreOptions(serve, listeners[0]?.address), durability })
-      site.engine.ackTimeoutMs = serve.ackTimeoutMs ?? 10_000
+      site.engine.ackTimeoutMs = serve.ackTimeoutMs ?? ackTimeoutMsDefault
     } catch (error) {
       await Promise.all(listeners.map((listener) => listener.close()))
       throw error
     }
-    return new Master(site, listeners, serve)
+    return new Master(setting, serve, listeners)
+  }
+
+  /** Serves in a reign that the old master has given to this site; it listens already. The reign has begun by then. */
+  static goOn(setting: MasterSetting, serve: ServeOptions, listeners: readonly Listener[]): Master {
+    setting.site.engine.ackTimeoutMs = serve.ackTimeoutMs ?? ackTimeoutMsDefault
+    return new Master(setting, serve, listeners)
   }
 
   #watch(): void {
@@ -173,14 +190,27 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
           this.emit('refused', { site, code, message })
         } else if (event.kind === 'quorumGained' || event.kind === 'quorumLost') {
           this.emit(event.kind, { have: event.have, need: event.need })
+        } else if (event.kind === 'takeOverAsked') this.#askedToHandOver(event.site)
+        else if (event.kind === 'handOverFailed') {
+          const { site, code, message } = event
+          this.emit('handOverFailed', { site, code, message })
         }
       }),
-      events.on('steppedDown', ({ site }) => {
-        const cause = new CoterieError(
-          'REPLACED',
-          `site ${site ?? '(unknown)'} has become master in a higher term`,
+      events.on('steppedDown', ({ site, reason }) => {
+        const isGiven = reason === 'handed-over'
+        const how = isGiven ? 'has taken over' : 'has become master in a higher term'
+        const cause = new CoterieError('REPLACED', `site ${site ?? '(unknown)'} ${how}`)
+        if (isGiven) this.#witness.keep(this.#listeners)
+        const { masterAddress } = this.#site
+        void this.#finish(
+          'replaced',
+          {
+            cause,
+            ...(site === undefined ? {} : { by: site }),
+            ...(masterAddress === undefined ? {} : { master: masterAddress }),
+          },
+          isGiven,
         )
-        void this.#finish('replaced', { cause, ...(site === undefined ? {} : { by: site }) })
       }),
       events.on('failed', (cause) => {
         if (engine.failure !== undefined) void this.#finish('failed', { cause })
@@ -234,6 +264,36 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
     await engine.whenCommitted(engine.lastLsn)
   }
 
+  /** A replica asks to be master: writes wait from now on, until it is or the attempt has failed. */
+  #askedToHandOver(heir: string): void {
+    this.emit('takeOverAsked', { site: heir })
+    try {
+      if (this.#options.allowTakeOver === false) {
+        throw new CoterieError('TRANSFER_FAILED', 'this master does not let replicas take over')
+      }
+      this.#site.handOver(heir)
+    } catch (error) {
+      if (!isCoterieError(error)) throw error
+      const { code, message } = error
+      this.#site.refuseTakeOver(heir, message)
+      this.emit('handOverFailed', { site: heir, code, message })
+    }
+  }
+
+  /**
+   * Hands the mastership over to an attached replica, as if that one had asked to take over: commits under way resolve
+   * here, those that come meanwhile wait, and from the moment it resolves this site is a replica and `stopped` says
+   * `replaced`. The other site takes writes as soon as it has heard of it.
+   *
+   * TRANSFER_FAILED: it is not attached, did not catch up in `timeoutMs` (`handOverTimeoutMs`), or has gone: then
+   * nothing has changed, and those who wait go on here. INVALID_STATE while a hand-over is under way.
+   */
+  async transfer(site: string, options: { readonly timeoutMs?: number } = {}): Promise<Transferred> {
+    checkOptions('transfer', options, { timeoutMs: wholeNumber(1) })
+    if (this.#ending !== undefined) throw new CoterieError('NOT_MASTER', 'this site serves no more')
+    return await transferTo(this.#site, { heir: site, timeoutMs: options.timeoutMs })
+  }
+
   /**
    * Stops listening, gives commits under way up to `detachTimeoutMs` to be confirmed, and detaches the replicas. The
    * database stays open. It goes on taking writes, for itself alone, unless `sites` was given: the master of a group
@@ -243,18 +303,19 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
     await this.#finish('stopped', {})
   }
 
-  #finish(reason: ServeEnd['reason'], more: { cause?: CoterieError; by?: string }): Promise<void> {
-    this.#ending ??= this.#close(reason, more)
+  #finish(reason: ServeEnd['reason'], facts: EndFacts, keepsListening = false): Promise<void> {
+    this.#ending ??= this.#close(reason, facts, keepsListening)
     return this.#ending
   }
 
-  async #close(reason: ServeEnd['reason'], more: { cause?: CoterieError; by?: string }): Promise<void> {
+  async #close(reason: ServeEnd['reason'], facts: EndFacts, keepsListening: boolean): Promise<void> {
     for (const off of this.#offs) off()
     const { engine, core } = this.#site
     const { detachTimeoutMs = detachTimeoutMsDefault } = this.#options
     let problem: { cause: CoterieError } | undefined
     try {
-      await Promise.all(this.#listeners.map((listener) => listener.close()))
+      this.#site.cancelHandOver('the master stops serving')
+      if (!keepsListening) await Promise.all(this.#listeners.map((listener) => listener.close()))
       if (reason !== 'failed') {
         await this.#site.stopServing({ waitMs: reason === 'stopped' ? detachTimeoutMs : 0 })
       }
@@ -263,7 +324,7 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
       problem = { cause: engine.failure ?? (error as CoterieError) }
     }
     assert(this.#end !== undefined, 'a master ends once')
-    this.#end({ reason, ...problem, ...more, lsn: engine.lastLsn, term: core.term })
+    this.#end({ reason, ...problem, ...facts, lsn: engine.lastLsn, term: core.term })
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -271,15 +332,35 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
   }
 }
 
-function coreOptions(serve: ServeOptions, address: string | undefined): CoreServeOptions {
+/** Whoever connects before the reign has begun is answered that this is no master, and tries again. */
+export async function bind(setting: MasterSetting, listen: string | readonly string[]): Promise<Listener[]> {
+  const { site, transports, witness } = setting
+  const addresses = (typeof listen === 'string' ? [listen] : listen).map((each) => parseAddress(each))
+  const found = addresses.map((address) => ({ address, transport: transports.get(address.scheme) }))
+  const listeners: Listener[] = []
+  await witness.end()
+  try {
+    for (const { address, transport } of found) {
+      listeners.push(await transport.listen({ address, onConnection: site.accept.bind(site) }))
+    }
+  } catch (error) {
+    await Promise.all(listeners.map((listener) => listener.close()))
+    throw error
+  }
+  return listeners
+}
+
+/** What `serve` means for the core. */
+export function coreOptions(serve: Partial<ServeOptions>, address: string | undefined): CoreServeOptions {
   const { listen, signal, detachTimeoutMs, ackTimeoutMs, initialTimeoutMs, sendTimeoutMs, ...rest } = serve
-  const { silenceTimeoutMs, heartbeatMs, ...core } = rest
+  const { silenceTimeoutMs, heartbeatMs, allowTakeOver, handOverTimeoutMs, ...core } = rest
   const timings = {
     ...(ackTimeoutMs === undefined ? {} : { ackTimeoutMs }),
     ...(initialTimeoutMs === undefined ? {} : { initialTimeoutMs, snapshotTimeoutMs: initialTimeoutMs }),
     ...(sendTimeoutMs === undefined ? {} : { stuckTimeoutMs: sendTimeoutMs }),
     ...(silenceTimeoutMs === undefined ? {} : { silenceTimeoutMs }),
     ...(heartbeatMs === undefined ? {} : { heartbeatMs }),
+    ...(handOverTimeoutMs === undefined ? {} : { handOverTimeoutMs }),
   }
   return { ...core, timings, ...(address === undefined ? {} : { address }) }
 }

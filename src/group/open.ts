@@ -17,7 +17,7 @@ import { DatabaseFolder } from '../database/database-folder.ts'
 import { codecOf, type Encoding } from '../database/encoding.ts'
 import { Engine } from '../database/engine.ts'
 import type { Retention } from '../database/retention.ts'
-import { checkSiteId, newDatabaseId, newSiteId } from '../database/site-id.ts'
+import { checkSiteId, newDatabaseId, newIncarnation, newSiteId } from '../database/site-id.ts'
 import type { SiteState } from '../database/site-state.ts'
 import type { Host } from '../env/host.ts'
 import { memoryHost } from '../env/memory/memory-host.ts'
@@ -26,7 +26,8 @@ import { classicLevelEngine } from '../store/classic-level-engine.ts'
 import { memoryEngine } from '../store/memory-engine.ts'
 import type { StoreEngine } from '../store/store.ts'
 import type { TransportRegistry } from '../transport/registry.ts'
-import { Attachment, type AttachOptions } from './attachment.ts'
+import type { AttachOptions } from './attach-options.ts'
+import { Attachment } from './attachment.ts'
 import { Database } from './database.ts'
 import { Site } from './site.ts'
 import { transportsOf } from './transports.ts'
@@ -232,6 +233,9 @@ async function settleState(
     site: site ?? newSiteId(host.random),
     term: 0,
     termMaster: undefined,
+    vote: undefined,
+    incarnation: newIncarnation(host.random),
+    inGroup: false,
     role: asReplica ? 'replica' : 'standalone',
     sites: undefined,
     master: undefined,
@@ -261,7 +265,9 @@ async function startSite(
       durableAtLeast: state.cleanEnd === undefined ? noLsn : toLsn(state.cleanEnd.lsn),
     })
     const { permanentLsn } = parts
-    engine.useParts(parts, { databaseId: state.databaseId, permanentLsn })
+    // Rows are applied before they count where acks attest `applied`: what has undo is committed for certain only by
+    // the word of a master.
+    engine.useParts(parts, { databaseId: state.databaseId, permanentLsn, committedLsn: permanentLsn })
     const committedLsn = parts.log.lastLsn
     // Alone, everything durable is committed. In a group only the group can say; and the master of one whose size
     // was not fixed goes on with what it has, but may yet find that its replicas have gone on without it.

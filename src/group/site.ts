@@ -9,32 +9,33 @@ import { assert } from '../base/assert.ts'
 import type { RecordBatch } from '../base/batch.ts'
 import { Emitter } from '../base/emitter.ts'
 import { asError, CoterieError, type ErrorCode, isCoterieError } from '../base/errors.ts'
-import { type Lsn, noLsn, noTerm, type Term, toTerm } from '../base/lsn.ts'
+import { type Lsn, noLsn, noTerm, type Term } from '../base/lsn.ts'
 import type { CommitException } from '../base/policy.ts'
 import { aborted } from '../database/aborted.ts'
 import type { Engine, Gate, Replicator } from '../database/engine.ts'
 import { keepLost, type LostReport } from '../database/lost-file.ts'
 import { nobody } from '../database/receipt.ts'
 import type { SiteRole, SiteState } from '../database/site-state.ts'
-import { placeBeforeAll } from '../log/record-format.ts'
-import { Core } from '../replication/core.ts'
+import type { Core } from '../replication/core.ts'
 import type {
   Detachment,
   FollowOptions,
+  GroupOptions,
   PeerId,
   ReplicaView,
   ServeOptions,
   SnapshotResume,
 } from '../replication/core-options.ts'
 import type { CoreEvent, Effect } from '../replication/effects.ts'
-import { defaultTimings, type Timings } from '../replication/timings.ts'
+import { defaultTimings } from '../replication/timings.ts'
 import type { Connection } from '../transport/transport.ts'
+import { AckMeter } from './ack-meter.ts'
 import { Peers } from './peers.ts'
-import { recordCodec } from './record-codec.ts'
 import type { SiteEvents } from './site-events.ts'
 import type { SiteSteps } from './site-steps.ts'
 import { SnapshotServing } from './snapshot-serving.ts'
 import { SnapshotTaking } from './snapshot-taking.ts'
+import { type StartOptions, startCore } from './start-core.ts'
 
 /** How often a term is tried to be written while the disk is full. */
 const persistRetryMs = 500
@@ -42,10 +43,10 @@ const persistRetryMs = 500
 export class Site implements Replicator, SiteSteps {
   readonly engine: Engine
   readonly events: Emitter<SiteEvents> = new Emitter()
-  readonly core: Core
   readonly #peers: Peers
   readonly #serving: SnapshotServing
   readonly #taking: SnapshotTaking
+  #core: Core
   #effects: readonly Effect[] = []
   #effectAt = 0
   #settling = false
@@ -68,44 +69,28 @@ export class Site implements Replicator, SiteSteps {
   #detachments: Detachment[] = []
   #following = false
   #lostFiles: readonly string[] = []
+  /** It is one of a group: elections decide whether it writes, and never what it last was. */
+  #inGroup: boolean
+  #whyNoMaster: CoterieError | undefined
+  #question = 0
+  /** Who waits to hear that this site is still master, by question. */
+  #reignWaiters: { question: number; resolve: () => void; reject: (error: CoterieError) => void }[] = []
+  readonly #ackMeter = new AckMeter()
 
-  constructor(options: {
-    readonly engine: Engine
-    readonly state: SiteState
-    readonly segmentBytes: number | undefined
-    /** What is certain from the start; default: what the store shows, and what of it has no undo. */
-    readonly committedLsn?: Lsn
-    readonly permanentLsn?: Lsn
-    readonly timings?: Partial<Timings>
-  }) {
+  constructor(
+    options: StartOptions & {
+      readonly engine: Engine
+      readonly state: SiteState
+      readonly segmentBytes: number | undefined
+    },
+  ) {
     const { engine, state } = options
     this.engine = engine
     this.#role = state.role
     this.#sites = state.sites
     this.#masterAddress = state.master
-    const parts = engine.partsInUse
-    // A database without a record is nobody's yet: it can become a copy of any other.
-    const isEmpty = parts === undefined || parts.log.lastLsn === noLsn
-    this.core = new Core({
-      site: state.site,
-      databaseId: isEmpty ? undefined : state.databaseId,
-      term: toTerm(Math.max(state.term, parts?.log.last.term ?? 0)),
-      // Who reigns in a later term of the log, the log itself says.
-      ...(state.term < (parts?.log.last.term ?? 0) ? {} : { termMaster: state.termMaster }),
-      readableLsn: parts?.store.meta?.readableLsn ?? noLsn,
-      log: {
-        first: parts?.log.firstLsn ?? (1 as Lsn),
-        last: parts?.log.last ?? placeBeforeAll,
-        durableLsn: parts?.log.durableLsn ?? noLsn,
-        history: parts?.log.history ?? [],
-      },
-      appliedLsn: parts?.appliedLsn ?? noLsn,
-      committedLsn: options.committedLsn ?? engine.committedLsn,
-      permanentLsn: options.permanentLsn ?? engine.permanentLsn,
-      codec: recordCodec,
-      random: () => new DataView(engine.host.random.bytes(4).buffer as ArrayBuffer).getUint32(0),
-      ...(options.timings === undefined ? {} : { timings: options.timings }),
-    })
+    this.#inGroup = state.inGroup
+    this.#core = startCore(engine, state, options)
     this.#serving = new SnapshotServing(this)
     this.#taking = new SnapshotTaking(this, { segmentBytes: options.segmentBytes })
     this.#peers = new Peers({
@@ -115,16 +100,32 @@ export class Site implements Replicator, SiteSteps {
         this.step(() => this.core.processMessage({ control, rec, from, now: this.now() }))
       },
       onDrain: (peer) => this.step(() => this.core.congested({ peer, congested: false })),
-      onClosed: (peer, cause) =>
+      onClosed: (peer, cause) => {
         this.step(() =>
           this.core.disconnected({
             peer,
             now: this.now(),
             ...(cause === undefined ? {} : { cause: cause.message }),
           }),
-        ),
+        )
+        this.events.emit('peerGone', { peer, cause })
+      },
     })
     engine.replicator = this
+  }
+
+  get core(): Core {
+    return this.#core
+  }
+
+  /** A database that has no record yet gets another site id than the one that it was created with; on disk, too. */
+  async takeId(site: string): Promise<void> {
+    const isFresh = this.core.role === 'none' && this.core.term === noTerm && this.core.lastLsn === noLsn
+    if (!isFresh || this.#inGroup) {
+      throw new CoterieError('OPTION_INVALID', `this site's id is '${this.site}' for ever, not '${site}'`)
+    }
+    const state = await this.saveState({ site })
+    this.#core = startCore(this.engine, state, {})
   }
 
   /** Sites of the group, where its master has said. */
@@ -146,6 +147,11 @@ export class Site implements Replicator, SiteSteps {
 
   get isWriter(): boolean {
     return this.engine.reign !== undefined
+  }
+
+  /** 99 % of what this site waited for lately took no longer: commits at a master, syncs of the log elsewhere. */
+  get ackMicros(): number {
+    return this.#ackMeter.p99Micros(this.now())
   }
 
   get isFollowing(): boolean {
@@ -172,6 +178,20 @@ export class Site implements Replicator, SiteSteps {
       return
     }
     this.#settle()
+  }
+
+  /** As `step`, where the core may say no: its refusal is the caller's, and the site goes on. */
+  #attempt(tell: () => unknown): void {
+    let refusal: CoterieError | undefined
+    this.step(() => {
+      try {
+        tell()
+      } catch (error) {
+        if (!isCoterieError(error)) throw error
+        refusal = error
+      }
+    })
+    if (refusal !== undefined) throw refusal
   }
 
   #settle(): void {
@@ -201,7 +221,7 @@ export class Site implements Replicator, SiteSteps {
 
   #persist(effect: Extract<Effect, { kind: 'persist' }>): void {
     this.#barrier = true
-    this.#saveWhenRoom({ term: effect.term, termMaster: effect.master }).then(
+    this.#saveWhenRoom({ term: effect.term, termMaster: effect.master, vote: effect.vote }).then(
       () => {
         this.#barrier = false
         this.#settle()
@@ -236,7 +256,9 @@ export class Site implements Replicator, SiteSteps {
     return this.engine.folder.saveState((state) => {
       const next = {
         ...(state as SiteState),
-        role: this.#role,
+        // A site of a group comes back as a replica, whatever it was: others may reign by then.
+        role: this.#inGroup ? 'replica' : this.#role,
+        inGroup: this.#inGroup,
         sites: this.#sites,
         master: this.#masterAddress,
         cleanEnd: undefined,
@@ -253,6 +275,8 @@ export class Site implements Replicator, SiteSteps {
 
   /** Resolves when every effect so far has been run, barriers included. */
   async #idle(): Promise<void> {
+    // Asked from within an effect: those behind it come first, and one of them may be a barrier.
+    if (this.#settling) await Promise.resolve()
     this.#settle()
     while (this.#barrier && this.engine.failure === undefined) {
       await new Promise<void>((resolve) => {
@@ -277,6 +301,7 @@ export class Site implements Replicator, SiteSteps {
         }
         return
       case 'append':
+        this.#ackMeter.begun(effect.batch.lastLsn, this.now())
         this.engine.appendReplicated(effect.batch)
         return
       case 'commit':
@@ -304,24 +329,41 @@ export class Site implements Replicator, SiteSteps {
         this.#retainFrom = effect.from
         return
       case 'disconnect':
-        this.#peers.disconnect(effect.peer, new CoterieError(effect.code, effect.reason))
+        this.#disconnect(effect.peer, new CoterieError(effect.code, effect.reason))
         return
       case 'event':
         this.#report(effect.event)
         return
       case 'stopped':
         this.#following = false
+        if (effect.reason === 'became-master' && !this.#inGroup) {
+          // On disk with the term that was given to this site, the next effect: a crash from then on leaves a master.
+          this.#role = 'master'
+          this.#masterAddress = undefined
+        }
         this.#partFrom(effect)
         this.events.emit('stopped', effect)
         return
       case 'steppedDown':
         this.#stepDown(effect)
         return
+      case 'elected':
+        this.events.emit('elected', effect)
+        return
+      case 'reignConfirmed':
+        this.#reignConfirmed(effect.question)
+        return
     }
+  }
+
+  #disconnect(peer: PeerId, cause: CoterieError): void {
+    this.#peers.disconnect(peer, cause)
+    this.events.emit('peerGone', { peer, cause })
   }
 
   #commit(effect: Extract<Effect, { kind: 'commit' }>): void {
     const { committedLsn, permanentLsn, applyLsn } = effect
+    if (this.isWriter) this.#ackMeter.ended(committedLsn, this.now())
     const writer = this.engine.waitingCommits > 0
     const acks = writer ? this.core.sitesHaving(committedLsn) : 0
     const detached =
@@ -342,16 +384,16 @@ export class Site implements Replicator, SiteSteps {
       this.#detachments.push({ site: event.site, code: event.code, lsn: event.lsn, at: this.now() })
       if (this.#detachments.length > 100) this.#detachments.shift()
     }
-    if (event.kind === 'replicaJoined') this.#peers.joined(event.peer)
+    if (event.kind === 'replicaJoined' || event.kind === 'siteMet') this.#peers.joined(event.peer)
     if (event.kind === 'gate') this.#setGate()
     this.events.emit('core', event)
   }
 
   #setGate(): void {
     const gate = this.core.gate()
-    if (gate.open) this.#gate = { open: true }
-    else if (gate.wait) this.#gate = { open: false, wait: true }
-    else {
+    if (gate.open || gate.wait || gate.code === 'HANDING_OVER') {
+      this.#gate = gate.open ? { open: true } : { open: false, wait: true }
+    } else {
       const error = new CoterieError(
         gate.code,
         gate.code === 'NO_QUORUM'
@@ -373,8 +415,15 @@ export class Site implements Replicator, SiteSteps {
 
   #stepDown(effect: Extract<Effect, { kind: 'steppedDown' }>): void {
     this.#role = 'replica'
-    this.#masterAddress = undefined
-    this.engine.endReign('another site has become master', { unseated: true })
+    this.#masterAddress = effect.address === '' ? undefined : effect.address
+    const why = {
+      replaced: 'another site has become master',
+      'no-majority': 'this master has lost the majority of its group',
+      'handed-over': 'this master has handed over to another site',
+      asked: 'this master has given up its reign',
+    }[effect.reason]
+    this.engine.endReign(why, { unseated: true })
+    this.#reignOver(why)
     // The role goes to the disk with the new term, which the core asks to persist next.
     this.events.emit('steppedDown', effect)
     this.events.emit('role', { role: 'replica', term: effect.term })
@@ -427,7 +476,8 @@ export class Site implements Replicator, SiteSteps {
     await this.saveState({})
     const { place, history } = await this.engine.rewind(to)
     this.events.emit('rewound', { to, lost })
-    this.step(() => this.core.rewound({ place, history, now: this.now() }))
+    const { membership } = this.engine
+    this.step(() => this.core.rewound({ place, history, membership, now: this.now() }))
   }
 
   // ---- what the engine tells (Replicator) --------------------------------------------------------------------
@@ -444,6 +494,7 @@ export class Site implements Replicator, SiteSteps {
 
   /** Why this site may not write of its own accord, if so. */
   whyNotWriter(): CoterieError | undefined {
+    if (this.#inGroup && this.engine.hasData) return this.#whyNotGroupWriter()
     const master = this.masterAddress
     const at = master === undefined ? '' : `; the master was last at ${master}`
     if (!this.engine.hasData) {
@@ -465,6 +516,19 @@ export class Site implements Replicator, SiteSteps {
     return undefined
   }
 
+  /** In a group only the elected master writes. */
+  #whyNotGroupWriter(): CoterieError {
+    const heard = this.core.heardMaster
+    if (heard !== undefined && heard.site !== this.site) {
+      const { site, address } = heard
+      const message = `this site is a replica and takes no writes; the master is ${site} at ${address}`
+      return new CoterieError('NOT_MASTER', message, { details: { master: address, site } })
+    }
+    return (
+      this.#whyNoMaster ?? new CoterieError('NO_MASTER', 'the group has no master now; an election is due')
+    )
+  }
+
   get masterAddress(): string | undefined {
     return this.#masterAddress
   }
@@ -474,8 +538,31 @@ export class Site implements Replicator, SiteSteps {
     return this.#draining ? { open: false, wait: true } : this.#gate
   }
 
+  confirmReign(): Promise<void> | undefined {
+    if (this.core.settings?.elections !== true) return undefined
+    return new Promise((resolve, reject) => {
+      const question = ++this.#question
+      this.#reignWaiters.push({ question, resolve, reject })
+      this.step(() => this.core.confirmReign({ question, now: this.now() }))
+    })
+  }
+
+  #reignConfirmed(question: number): void {
+    const answered = this.#reignWaiters.filter((waiter) => waiter.question <= question)
+    this.#reignWaiters = this.#reignWaiters.filter((waiter) => waiter.question > question)
+    for (const waiter of answered) waiter.resolve()
+  }
+
+  #reignOver(why: string): void {
+    const waiters = this.#reignWaiters
+    this.#reignWaiters = []
+    for (const waiter of waiters) waiter.reject(new CoterieError('NOT_MASTER', why))
+  }
+
   proposed(batch: RecordBatch, exceptions: readonly CommitException[]): void {
-    this.step(() => this.core.proposed({ batch, exceptions, now: this.now() }))
+    const now = this.now()
+    this.#ackMeter.begun(batch.lastLsn, now)
+    this.step(() => this.core.proposed({ batch, exceptions, now }))
   }
 
   written(writtenLsn: Lsn): void {
@@ -483,6 +570,7 @@ export class Site implements Replicator, SiteSteps {
   }
 
   durable(durableLsn: Lsn): void {
+    if (!this.isWriter) this.#ackMeter.ended(durableLsn, this.now())
     this.step(() => this.core.synced({ durableLsn, now: this.now() }))
   }
 
@@ -491,6 +579,7 @@ export class Site implements Replicator, SiteSteps {
   }
 
   failed(error: CoterieError): void {
+    this.#reignOver(`this site has stopped: ${error.message}`)
     this.#peers.disconnectAll(error)
     this.#wakeIdle()
     this.events.emit('failed', error)
@@ -526,7 +615,27 @@ export class Site implements Replicator, SiteSteps {
     return this.#reigning
   }
 
-  async #startReign(role: 'standalone' | 'master', options: ServeOptions): Promise<void> {
+  /** Begins the reign that this site was elected to, or was given. */
+  reignElected(options: ServeOptions): Promise<void> {
+    this.#isLeavingReign = false
+    this.#reigning ??= this.#startReign('master', options, { elected: true })
+      .catch(async (error: unknown) => {
+        // A later term is another site's: this one does not begin one of its own accord.
+        if (!this.#inGroup && this.core.termMaster !== this.site)
+          await this.becomeReplica(undefined, this.#sites)
+        throw error
+      })
+      .finally(() => {
+        this.#reigning = undefined
+      })
+    return this.#reigning
+  }
+
+  async #startReign(
+    role: 'standalone' | 'master',
+    options: ServeOptions,
+    how: { readonly elected: boolean } = { elected: false },
+  ): Promise<void> {
     const before = { role: this.#role, sites: this.#sites }
     this.#role = role
     this.#sites = role === 'master' ? options.sites : undefined
@@ -534,12 +643,13 @@ export class Site implements Replicator, SiteSteps {
     assert(databaseId !== undefined, 'a master has a database')
     let term: Term = noTerm
     try {
-      this.step(() => {
+      this.#attempt(() => {
         this.core.serve({ ...options, databaseId, now: this.now() })
-        term = this.core.startTerm(this.now())
+        term = this.core.startTerm(this.now(), how)
       })
       await this.#idle()
       const isStillMaster = (): boolean => this.core.role === 'master' && this.core.term === term
+      this.#ackMeter.reset()
       await this.engine.beginReign({ databaseId, site, term }, { firstRecord: true, isStillMaster })
     } catch (error) {
       if (this.core.role === 'master') {
@@ -547,6 +657,7 @@ export class Site implements Replicator, SiteSteps {
         this.#role = before.role
         this.#sites = before.sites
       }
+      if (how.elected) this.step(() => this.core.electionLost(this.now()))
       throw error
     }
     this.#setGate()
@@ -593,6 +704,7 @@ export class Site implements Replicator, SiteSteps {
       await log.whenDurable(log.lastLsn)
     }
     engine.endReign('this site is becoming a replica', { unseated: false })
+    this.#reignOver('this site is becoming a replica')
     if (this.core.role === 'master') this.step(() => this.core.stopServing(this.now()))
     await this.#idle()
   }
@@ -613,6 +725,7 @@ export class Site implements Replicator, SiteSteps {
     const peer = this.#peers.add(connection, { trusted: true })
     this.#masterPeer = peer
     this.#following = true
+    this.#ackMeter.reset()
     this.step(() => {
       this.core.connected({ peer, now: this.now() })
       this.core.follow({ peer, now: this.now(), options })
@@ -639,6 +752,89 @@ export class Site implements Replicator, SiteSteps {
     this.events.emit('role', { role: 'replica', term: this.core.term })
   }
 
+  // ---- groups ------------------------------------------------------------------------------------------------
+
+  get inGroup(): boolean {
+    return this.#inGroup
+  }
+
+  /** From now on this site is one of a group; it takes no writes of its own accord any more. */
+  async joinGroup(options: GroupOptions): Promise<void> {
+    if (!this.#inGroup) {
+      await this.abdicate()
+      this.#inGroup = true
+      this.#role = 'replica'
+      try {
+        await this.#saveWhenRoom({})
+      } catch (error) {
+        this.#inGroup = false
+        throw error
+      } finally {
+        this.#isLeavingReign = false
+      }
+    }
+    this.step(() => this.core.joinGroup({ ...options, now: this.now() }))
+  }
+
+  /** Undoes `joinGroup`, also on disk, where nothing of a group was taken. */
+  async withdraw(role: SiteRole): Promise<void> {
+    this.#inGroup = false
+    this.#role = role
+    await this.#saveWhenRoom({})
+  }
+
+  /** It is one of no group any more, on disk with the next reign. */
+  forgetGroup(): void {
+    this.#inGroup = false
+  }
+
+  /** Takes no part in the group any more; it stays a replica of it, on disk too. */
+  leaveGroup(): void {
+    this.step(() => this.core.leaveGroup(this.now()))
+  }
+
+  /** A connection to another site of the group. */
+  link(connection: Connection): PeerId {
+    const peer = this.#peers.add(connection, { trusted: true })
+    this.step(() => this.core.linked({ peer, now: this.now() }))
+    return peer
+  }
+
+  unlink(peer: PeerId, why: string): void {
+    this.#peers.disconnect(peer, new CoterieError('CONNECTION_CLOSED', why))
+    this.step(() => this.core.disconnected({ peer, now: this.now(), cause: why }))
+  }
+
+  /** Why there is no master, for those who want to write. */
+  set whyNoMaster(error: CoterieError | undefined) {
+    this.#whyNoMaster = error
+  }
+
+  /** Writes wait until it is done or called off: events `handedOver` and `handOverFailed` of the core. */
+  handOver(site: string): void {
+    this.engine.flush()
+    this.#attempt(() => this.core.handOver({ site, now: this.now() }))
+    this.#setGate()
+  }
+
+  cancelHandOver(message: string): void {
+    this.step(() => this.core.cancelHandOver({ message, now: this.now() }))
+  }
+
+  /** Answers a replica that asked to take over, before anything has begun. */
+  refuseTakeOver(site: string, message: string): void {
+    this.step(() => this.core.refuseTakeOver({ site, message, now: this.now() }))
+  }
+
+  /** Asks the master to hand over to this site, which will serve at `address`. */
+  askTakeOver(address: string): void {
+    this.step(() => this.core.askTakeOver({ address, now: this.now() }))
+  }
+
+  stepDown(): void {
+    this.step(() => this.core.stepDown(this.now()))
+  }
+
   detach(options: { site: string; code: ErrorCode; message: string }): void {
     this.step(() => this.core.detach({ ...options, now: this.now() }))
   }
@@ -661,7 +857,10 @@ export class Site implements Replicator, SiteSteps {
     try {
       if (this.isWriter) await this.#drain(options.waitMs)
       this.engine.endReign('this site has stopped serving', { unseated: false })
+      this.#reignOver('this site has stopped serving')
       if (this.core.role === 'master') this.step(() => this.core.stopServing(this.now()))
+      // What waits behind a barrier, a hand-over perhaps, shall still leave.
+      await this.#idle()
     } finally {
       this.#draining = false
       this.engine.wakeWriters()
@@ -693,7 +892,8 @@ export class Site implements Replicator, SiteSteps {
 
   #tickWhileBusy(): void {
     if (this.#ticking || this.engine.closed) return
-    if (this.#peers.count === 0 && this.engine.waitingCommits === 0 && !this.#following) return
+    const isIdle = this.#peers.count === 0 && this.engine.waitingCommits === 0 && !this.#following
+    if (isIdle && !this.#inGroup) return
     this.#ticking = true
     this.engine.host.timers.after(defaultTimings.tickMs, () => {
       this.#ticking = false

@@ -4,6 +4,7 @@
 import { asError, isCoterieError } from '../base/errors.ts'
 import { noLsn } from '../base/lsn.ts'
 import type { Parts } from '../database/parts.ts'
+import { newIncarnation } from '../database/site-id.ts'
 import type { SiteState } from '../database/site-state.ts'
 import type { SnapshotResume } from '../replication/core-options.ts'
 import type { Effect } from '../replication/effects.ts'
@@ -108,7 +109,12 @@ export class SnapshotTaking {
       this.#site.background(retiring)
     }
     const { last, history } = engine.parts.log
-    this.#site.step(() => this.#site.core.snapshotInstalled({ place: last, history, now: this.#site.now() }))
+    const { membership } = engine
+    const { incarnation } = engine.folder.state as SiteState
+    const now = this.#site.now()
+    this.#site.step(() =>
+      this.#site.core.snapshotInstalled({ place: last, history, membership, incarnation, now }),
+    )
     if (lost !== undefined) this.#site.events.emit('rewound', { to: effect.base.lsn, lost })
   }
 
@@ -120,15 +126,22 @@ export class SnapshotTaking {
     const { engine } = this.#site
     const { databaseId, term, master, base, agreedLsn } = effect
     const state = engine.folder.state as SiteState
+    // Terms of other databases do not compare. A term that was seen meanwhile keeps its master and its vote.
+    const isNewTerm = databaseId !== state.databaseId || term > state.term
+    const chosen = isNewTerm ? { term, termMaster: master, vote: undefined } : {}
     const setAside = before !== undefined && agreedLsn === undefined && before.log.lastLsn > noLsn
     await this.#site.saveState({
       databaseId,
-      // Terms of other databases do not compare.
-      term: databaseId === state.databaseId ? Math.max(term, state.term) : term,
-      termMaster: master,
+      ...chosen,
       generation,
       staging: undefined,
-      ...(setAside ? { aside: [...state.aside, before.generation] } : {}),
+      // What this site has promised with that data it does not know any more: it is no longer the member that it was.
+      ...(setAside
+        ? {
+            aside: [...state.aside, before.generation],
+            incarnation: newIncarnation(engine.host.random),
+          }
+        : {}),
     })
     const parts = await engine.openParts({ databaseId, generation, durableAtLeast: base.lsn })
     // How much of it is permanent the master will say.

@@ -3,6 +3,7 @@
 
 import type { Lsn } from '../base/lsn.ts'
 import type { ReplicaView } from '../replication/core-options.ts'
+import type { GroupStatus } from './group-status.ts'
 import type { Site } from './site.ts'
 
 /** One replica as its master sees it. */
@@ -64,6 +65,8 @@ export interface DatabaseStatus {
   /** Commits that wait to be confirmed. */
   readonly waitingCommits: number
   readonly replicas: readonly ReplicaStatus[]
+  /** While it is in a group: the whole of it, on any of its sites. */
+  readonly group: GroupStatus | undefined
   /** For example `can lose: 1 site, 0 commits`. */
   readonly canLose: string
   /** Why the site takes no more writes, if its log or store failed. */

@@ -8,8 +8,12 @@ import { assert } from '../base/assert.ts'
 import type { RecordBatch, RecordPlace } from '../base/batch.ts'
 import { crc32 } from '../base/checksum.ts'
 import { type Lsn, lsnPlus, type Term } from '../base/lsn.ts'
+import type { Membership } from '../base/membership.ts'
+import { membershipAt } from './members-record.ts'
 import {
   databaseSeed,
+  hasWrites,
+  isRecordKind,
   recordBytesMax,
   recordField,
   recordHeaderBytes,
@@ -52,6 +56,8 @@ export class BatchBuilder {
   #kind = 0
   #beforeBatch: RecordPlace
   #last: RecordPlace
+  /** Of the last members record that waits to be cut. */
+  #membership: Membership | undefined
 
   constructor(options: BatchBuilderOptions) {
     this.#seed = databaseSeed(options.databaseId)
@@ -89,7 +95,7 @@ export class BatchBuilder {
     // Histories are made of term records: a reign that begins without one would be invisible to sync-up.
     if (kind === recordKind.term) assert(term > this.#last.term, 'a term record raises the term')
     else assert(term === this.#last.term, 'a new term begins with a term record')
-    assert(kind === recordKind.commit || kind === recordKind.term, 'the kind of record is known')
+    assert(isRecordKind(kind), 'the kind of record is known')
     if (this.#slab.length - this.#at < recordHeaderBytes) this.#grow(recordHeaderBytes)
     const at = this.#at
     const view = this.#view
@@ -105,8 +111,9 @@ export class BatchBuilder {
     this.#inRecord = true
   }
 
+  /** A members record is one put, of the members' row. */
   put(key: Uint8Array, value: Uint8Array): void {
-    assert(this.#inRecord && this.#kind === recordKind.commit, 'writes go into a commit record')
+    assert(this.#inRecord && hasWrites(this.#kind), 'writes go into a commit record')
     assert(key.length <= 0xffff, 'a key fits its length field')
     const bytes = 7 + key.length + value.length
     if (this.#slab.length - this.#at < bytes) this.#grow(bytes)
@@ -149,6 +156,10 @@ export class BatchBuilder {
     this.#view.setUint32(start + recordField.length, length, true)
     const crc = crc32(this.#slab.subarray(start + recordField.length, this.#at), this.#seed)
     this.#view.setUint32(start + recordField.crc, crc, true)
+    if (this.#kind === recordKind.members) {
+      this.#membership = membershipAt(this.#slab, start)
+      assert(this.#membership !== undefined, 'the members that are logged can be read')
+    }
     this.#recordStart = this.#at
     this.#inRecord = false
     this.#last = { lsn: lsnPlus(this.#last.lsn, 1), term: this.#term, crc }
@@ -176,7 +187,10 @@ export class BatchBuilder {
     }
     this.#batchStart = this.#recordStart
     this.#beforeBatch = this.#last
-    return batch
+    if (this.#membership === undefined) return batch
+    const membership = this.#membership
+    this.#membership = undefined
+    return { ...batch, membership }
   }
 
   /** Drops what was built and not cut, and goes on from `previous`. */
@@ -186,6 +200,7 @@ export class BatchBuilder {
     this.#recordStart = this.#batchStart
     this.#beforeBatch = previous
     this.#last = previous
+    this.#membership = undefined
   }
 
   #copy(from: Uint8Array, at: number): void {

@@ -4,7 +4,9 @@ import { assert } from '../base/assert.ts'
 import type { RecordBatch } from '../base/batch.ts'
 import { concatBytes } from '../base/bytes.ts'
 import type { Lsn } from '../base/lsn.ts'
-import { placeAt, readU32, readU64, recordField } from './record-format.ts'
+import type { Membership } from '../base/membership.ts'
+import { membershipAt, withMembership } from './members-record.ts'
+import { placeAt, readU32, readU64, recordField, recordKind } from './record-format.ts'
 
 /**
  * The whole records of `batch` from `from` up to `to`, as many as fit into `bytesMax`; undefined if none does.
@@ -39,7 +41,19 @@ export function takeRecords(
     lastLsn: last.lsn,
     previous,
     last,
+    ...withMembership(membershipWithin(batch, start, at)),
   }
+}
+
+/** Of the last members record in a part of a batch. */
+function membershipWithin(batch: RecordBatch, start: number, end: number): Membership | undefined {
+  const { membership, bytes } = batch
+  if (membership === undefined) return undefined
+  let last = -1
+  for (let at = start; at < end; at += readU32(bytes, at + recordField.length)) {
+    if (bytes[at + recordField.kind] === recordKind.members) last = at
+  }
+  return last < 0 ? undefined : membershipAt(bytes, last)
 }
 
 /** The size of the first record at or after `from`. */
@@ -62,5 +76,6 @@ export function joinBatches(batches: readonly RecordBatch[]): RecordBatch {
     lastLsn: last.lastLsn,
     previous: first.previous,
     last: last.last,
+    ...withMembership(batches.findLast((batch) => batch.membership !== undefined)?.membership),
   }
 }

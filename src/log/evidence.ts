@@ -11,6 +11,7 @@ import type { OpenFile } from '../env/host.ts'
 import { isAllZero, readFully } from './file-io.ts'
 import {
   databaseSeed,
+  isRecordKind,
   markBytes,
   readMark,
   readU32,
@@ -18,7 +19,6 @@ import {
   recordBytesMax,
   recordField,
   recordHeaderBytes,
-  recordKind,
 } from './record-format.ts'
 
 const windowBytes = 1_048_576
@@ -61,8 +61,7 @@ export async function holdsRecord(
   const end = await readFully(file, bytes, 0)
   const lsnMax = options.from + Math.ceil(end / recordHeaderBytes)
   for (let at = 0; at + recordHeaderBytes <= end; at++) {
-    const kind = bytes[at + recordField.kind]
-    if (kind !== recordKind.commit && kind !== recordKind.term) continue
+    if (!isRecordKind(bytes[at + recordField.kind] as number)) continue
     const length = readU32(bytes, at + recordField.length)
     if (length < recordHeaderBytes || length > recordBytesMax || length > end - at) continue
     const lsn = readU64(bytes, at + recordField.lsn)

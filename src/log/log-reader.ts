@@ -8,8 +8,10 @@ import { assert } from '../base/assert.ts'
 import type { RecordBatch, RecordPlace } from '../base/batch.ts'
 import { CoterieError } from '../base/errors.ts'
 import { type Lsn, lsnPlus } from '../base/lsn.ts'
+import type { Membership } from '../base/membership.ts'
 import type { Files, OpenFile } from '../env/host.ts'
 import { readFully, toLogError } from './file-io.ts'
+import { membershipAt, withMembership } from './members-record.ts'
 import { entryStop, RecordChecker } from './record-checker.ts'
 import { recordKind } from './record-format.ts'
 import type { Segment } from './segment.ts'
@@ -126,6 +128,7 @@ function collect(options: {
   let last = checker.place
   let outStart = 0
   let outEnd = 0
+  let membership: Membership | undefined
   while (last.lsn < read.to) {
     const taken = checker.check(bytes, at, end, moreBytes)
     if (taken < 0) {
@@ -141,6 +144,7 @@ function collect(options: {
       } else if (outEnd - outStart + taken > read.bytesMax) {
         break
       }
+      if (checker.kind === recordKind.members) membership = membershipAt(bytes, at)
       if (outEnd !== at) bytes.copyWithin(outEnd, at, at + taken)
       outEnd += taken
       last = checker.place
@@ -152,7 +156,14 @@ function collect(options: {
   return {
     stop,
     at,
-    batch: { bytes: bytes.subarray(outStart, outEnd), firstLsn, lastLsn: last.lsn, previous, last },
+    batch: {
+      bytes: bytes.subarray(outStart, outEnd),
+      firstLsn,
+      lastLsn: last.lsn,
+      previous,
+      last,
+      ...withMembership(membership),
+    },
   }
 }
 

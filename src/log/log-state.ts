@@ -6,7 +6,9 @@ import type { RecordBatch, RecordPlace } from '../base/batch.ts'
 import type { History, HistoryEntry } from '../base/history.ts'
 import { limits } from '../base/limits.ts'
 import type { Lsn } from '../base/lsn.ts'
+import type { Membership } from '../base/membership.ts'
 import type { LogTail } from './log-tail.ts'
+import { membershipsOf } from './members-record.ts'
 import { recordKind } from './record-format.ts'
 import { eachRecord, siteOf } from './record-reader.ts'
 import type { Segment } from './segment.ts'
@@ -22,6 +24,8 @@ export class LogState {
   durableLsn: Lsn
   /** Of the records up to `last`. */
   history: History
+  /** Of the members records that the log holds, in order, and of the last one that was trimmed from it while open. */
+  memberships: readonly Membership[]
 
   constructor(options: {
     readonly databaseId: string
@@ -29,6 +33,7 @@ export class LogState {
     readonly segments: Segment[]
     readonly last: RecordPlace
     readonly history: History
+    readonly memberships: readonly Membership[]
   }) {
     assert(options.segments.length > 0, 'an open log has a segment')
     this.databaseId = options.databaseId
@@ -37,6 +42,7 @@ export class LogState {
     this.last = options.last
     this.durableLsn = options.last.lsn
     this.history = options.history
+    this.memberships = options.memberships
   }
 
   get active(): Segment {
@@ -58,6 +64,20 @@ export class LogState {
     }
     return this.segments[low] as Segment
   }
+}
+
+/** `memberships` and those that `batch` brings. */
+export function withMembershipsOf(
+  memberships: readonly Membership[],
+  batch: RecordBatch,
+): readonly Membership[] {
+  return batch.membership === undefined ? memberships : [...memberships, ...membershipsOf(batch)]
+}
+
+/** What is left when the log begins with `firstLsn`: the last one before it still holds, until the next. */
+export function membershipsFrom(memberships: readonly Membership[], firstLsn: Lsn): readonly Membership[] {
+  const held = memberships.findLastIndex((membership) => membership.lsn < firstLsn)
+  return held <= 0 ? memberships : memberships.slice(held)
 }
 
 /** `history` and the reign that a term record begins, the oldest forgotten beyond the bound. */

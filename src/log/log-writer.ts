@@ -16,7 +16,7 @@ import type { Host, Timer } from '../env/host.ts'
 import { recordBytesAt, takeRecords } from './batch-slice.ts'
 import { isDiskFull, toLogError, zeroParts } from './file-io.ts'
 import { fillBytesMin, type LogFolder } from './log-folder.ts'
-import { type LogState, withReignsOf } from './log-state.ts'
+import { type LogState, withMembershipsOf, withReignsOf } from './log-state.ts'
 import { encodeMark, markBytes, placeAt, readU32, recordField, samePlace } from './record-format.ts'
 import type { Segment } from './segment.ts'
 
@@ -115,6 +115,7 @@ export class LogWriter {
     assert(samePlace(batch.previous, state.last), 'a batch follows the last record of the log')
     assert(batch.bytes.length > 0 && batch.firstLsn === lsnPlus(state.last.lsn, 1), 'a batch holds records')
     state.history = withReignsOf(state.history, batch)
+    state.memberships = withMembershipsOf(state.memberships, batch)
     state.last = batch.last
     state.tail.push(batch)
     this.#queue.push(batch)

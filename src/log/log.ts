@@ -10,6 +10,7 @@ import type { RecordBatch, RecordPlace } from '../base/batch.ts'
 import { CoterieError } from '../base/errors.ts'
 import type { History } from '../base/history.ts'
 import { type Lsn, lsnPlus, noLsn } from '../base/lsn.ts'
+import type { Membership } from '../base/membership.ts'
 import type { Files, Host } from '../env/host.ts'
 import { toLogError } from './file-io.ts'
 import { LogFolder } from './log-folder.ts'
@@ -123,6 +124,7 @@ export class Log {
         segments: recovered.segments,
         last: recovered.last,
         history: recovered.history,
+        memberships: recovered.memberships,
       })
       const log = new Log({ host, folder, state, markedLsn: recovered.markedLsn })
       return { log, recovery: { created: found === undefined, ...recovered.report } }
@@ -164,6 +166,17 @@ export class Log {
 
   get history(): History {
     return this.#state.history
+  }
+
+  /** Of the members records in the log, in order; and of the last one that was trimmed from it while it was open. */
+  get memberships(): readonly Membership[] {
+    return this.#state.memberships
+  }
+
+  /** The last of them: it holds from its append on. Undefined: the log has none, and the store may have a row. */
+  get membership(): Membership | undefined {
+    const { memberships } = this.#state
+    return memberships[memberships.length - 1]
   }
 
   /** The size of the segment files. */
@@ -347,6 +360,7 @@ async function begin(
     segments: [segment],
     last: previous,
     history,
+    memberships: [],
     markedLsn: noLsn,
     report: {
       firstLsn,

@@ -9,6 +9,7 @@ import { crc32 } from '../base/checksum.ts'
 import { type Lsn, lsnPlus, type Term } from '../base/lsn.ts'
 import {
   databaseSeed,
+  isRecordKind,
   markBytes,
   readMark,
   readU32,
@@ -124,8 +125,7 @@ export class RecordChecker {
     const kind = bytes[at + recordField.kind] as number
     if (term < this.#term) return this.#invalid('its term falls')
     if (bytes[at + recordField.flags] !== 0) return this.#unsupported('its flags are not known')
-    if (kind !== recordKind.commit && kind !== recordKind.term)
-      return this.#unsupported('its kind is not known')
+    if (!isRecordKind(kind)) return this.#unsupported('its kind is not known')
     if ((kind === recordKind.term) !== term > this.#term) {
       return this.#invalid('terms change with term records, and only with them')
     }

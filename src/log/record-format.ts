@@ -38,9 +38,21 @@ export const recordKind = {
   commit: 1,
   /** The first record of a reign: its payload is the master's site id. */
   term: 2,
+  /** The members of the group, as the write of one row: members-record.ts. */
+  members: 3,
   /** Not a record: a durable mark, which exists on disk only. */
   mark: 255,
 } as const
+
+/** Whether the payload is a run of writes. */
+export function hasWrites(kind: number): boolean {
+  return kind === recordKind.commit || kind === recordKind.members
+}
+
+/** Whether this version knows records of the kind. */
+export function isRecordKind(kind: number): boolean {
+  return hasWrites(kind) || kind === recordKind.term
+}
 
 export const writeOp = { put: 1, del: 2 } as const
 

@@ -8,6 +8,8 @@ import { utf8Decode } from '../base/bytes.ts'
 import { CoterieError } from '../base/errors.ts'
 import { limits } from '../base/limits.ts'
 import type { Lsn, Term } from '../base/lsn.ts'
+import type { Members } from '../base/membership.ts'
+import { membersIn } from './members-record.ts'
 import {
   readU32,
   readU64,
@@ -46,7 +48,7 @@ export function eachRecord(bytes: Uint8Array, visitor: RecordVisitor): void {
   }
 }
 
-/** The writes of one commit record. Throws FORMAT_UNSUPPORTED on a payload that it does not understand. */
+/** The writes of one commit or members record. Throws FORMAT_UNSUPPORTED on a payload that it does not understand. */
 export function eachWrite(
   bytes: Uint8Array,
   payloadStart: number,
@@ -86,6 +88,10 @@ export function payloadProblem(
   if (kind === recordKind.term) {
     const site = siteOf(bytes, payloadStart, payloadEnd)
     return site === undefined ? 'a term record does not hold a site id' : undefined
+  }
+  if (kind === recordKind.members) {
+    const members = membersIn(bytes, payloadStart, payloadEnd)
+    return members === undefined ? 'its members cannot be read' : undefined
   }
   let at = payloadStart
   while (at < payloadEnd) {
@@ -130,6 +136,7 @@ interface LogRecordBase {
 export type LogRecord =
   | (LogRecordBase & { readonly kind: 'commit'; readonly writes: readonly LogWrite[] })
   | (LogRecordBase & { readonly kind: 'term'; readonly site: string })
+  | (LogRecordBase & { readonly kind: 'members'; readonly members: Members })
 
 /** Decodes the verified record at `at`. `location` (Log.locationOf) is passed through. */
 export function decodeRecord(
@@ -158,6 +165,8 @@ export function decodeRecord(
   }
   const site = kind === recordKind.term ? siteOf(bytes, payloadStart, at + length) : undefined
   if (site !== undefined) return { ...base, kind: 'term', site }
+  const members = kind === recordKind.members ? membersIn(bytes, payloadStart, at + length) : undefined
+  if (members !== undefined) return { ...base, kind: 'members', members }
   throw new CoterieError('FORMAT_UNSUPPORTED', 'a log record is of a kind that this version does not know', {
     details: { lsn: base.lsn, kind },
   })

@@ -9,12 +9,14 @@
 import type { RecordPlace } from '../base/batch.ts'
 import type { History } from '../base/history.ts'
 import { type Lsn, lsnPlus, noLsn } from '../base/lsn.ts'
+import type { Membership } from '../base/membership.ts'
 import type { OpenFile } from '../env/host.ts'
 import { holdsRecord, searchRemainder } from './evidence.ts'
 import { copyRange, syncFile, toLogError, writeParts, zeroParts } from './file-io.ts'
 import type { LogFolder, SegmentName } from './log-folder.ts'
 import { damaged, unsupported } from './log-reader.ts'
 import { withReign } from './log-state.ts'
+import { membershipAt } from './members-record.ts'
 import { RecordChecker } from './record-checker.ts'
 import { recordHeaderBytes, recordKind, samePlace, segmentMarkSeed } from './record-format.ts'
 import { siteOf } from './record-reader.ts'
@@ -41,6 +43,7 @@ export interface Recovered {
   readonly segments: Segment[]
   readonly last: RecordPlace
   readonly history: History
+  readonly memberships: readonly Membership[]
   /** What the last mark in the log attests. */
   readonly markedLsn: Lsn
   readonly report: Omit<RecoveryReport, 'created'>
@@ -56,6 +59,7 @@ interface Walk {
   readonly segments: Segment[]
   last: RecordPlace
   history: History
+  readonly memberships: Membership[]
   markedLsn: Lsn
   records: number
   /** In the last segment: what precedes this is known to have been synced. */
@@ -76,6 +80,7 @@ export async function recover(options: {
     segments: [],
     last: (candidates[0] as Candidate).header.previous,
     history: (candidates[0] as Candidate).header.history,
+    memberships: [],
     markedLsn: noLsn,
     records: 0,
     attestedEnd: 0,
@@ -103,12 +108,13 @@ function recovered(
   walk: Walk,
   found: { readonly torn: readonly SegmentName[]; readonly cut?: NonNullable<RecoveryReport['cut']> },
 ): Recovered {
-  const { segments, last, history, markedLsn, records } = walk
+  const { segments, last, history, memberships, markedLsn, records } = walk
   const { torn, ...cut } = found
   return {
     segments,
     last,
     history,
+    memberships,
     markedLsn,
     report: {
       firstLsn: (segments[0] as Segment).firstLsn,
@@ -204,6 +210,11 @@ async function walkSegment(folder: LogFolder, candidate: Candidate, walk: Walk):
         throw unsupported({ file: path, offset, reason: 'a term record has no site id' })
       const { lsn, term } = checker.place
       walk.history = withReign(walk.history, { term, firstLsn: lsn, site })
+    } else if (checker.kind === recordKind.members) {
+      const membership = membershipAt(bytes, at)
+      if (membership === undefined)
+        throw unsupported({ file: path, offset, reason: 'the members of a members record cannot be read' })
+      walk.memberships.push(membership)
     }
     return true
   }

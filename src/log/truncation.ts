@@ -10,7 +10,7 @@ import { type Lsn, lsnPlus } from '../base/lsn.ts'
 import { SyncFailure, toLogError } from './file-io.ts'
 import type { LogFolder } from './log-folder.ts'
 import { locateInSegment } from './log-reader.ts'
-import type { LogState } from './log-state.ts'
+import { type LogState, membershipsFrom } from './log-state.ts'
 import type { LogWriter } from './log-writer.ts'
 import type { Segment } from './segment.ts'
 
@@ -48,6 +48,7 @@ export async function truncate(options: {
   }
   state.tail.clear()
   state.history = historyUpTo(state.history, lsn)
+  state.memberships = state.memberships.filter((membership) => membership.lsn <= lsn)
   state.last = cut.place
   state.durableLsn = lsn
 }
@@ -75,6 +76,7 @@ export async function trim(options: {
       else state.segments.unshift(oldest)
       throw toLogError(thrown, `${oldest.path} could not be let go`)
     }
+    state.memberships = membershipsFrom(state.memberships, next.firstLsn)
     removed++
   }
 }

@@ -5,6 +5,8 @@
 
 import type { RecordBatch, RecordPlace } from '../base/batch.ts'
 import { type Lsn, lsnPlus, type Term } from '../base/lsn.ts'
+import type { Membership } from '../base/membership.ts'
+import { membershipAt, withMembership } from './members-record.ts'
 import { RecordChecker } from './record-checker.ts'
 import {
   placeBeforeAll,
@@ -12,6 +14,7 @@ import {
   readU64,
   recordField,
   recordHeaderBytes,
+  recordKind,
   samePlace,
 } from './record-format.ts'
 import { payloadProblem } from './record-reader.ts'
@@ -31,19 +34,28 @@ export function verifyBatch(bytes: Uint8Array, options: VerifyBatchOptions): Ver
   if (previous === undefined)
     return { ok: false, reason: 'there is no record that could follow another', at: 0 }
   const checker = new RecordChecker({ databaseId: options.databaseId, previous })
+  let membership: Membership | undefined
   let at = 0
   while (at < bytes.length) {
     const taken = checker.check(bytes, at, bytes.length, 0)
     if (taken < 0) return { ok: false, reason: checker.reason || 'it is empty', at }
     const problem = payloadProblem(bytes, checker.kind, at + recordHeaderBytes, at + taken)
     if (problem !== undefined) return { ok: false, reason: problem, at }
+    if (checker.kind === recordKind.members) membership = membershipAt(bytes, at)
     at += taken
   }
   if (at === 0) return { ok: false, reason: 'there is no record', at }
   const last = checker.place
   return {
     ok: true,
-    batch: { bytes, firstLsn: lsnPlus(previous.lsn, 1), lastLsn: last.lsn, previous, last },
+    batch: {
+      bytes,
+      firstLsn: lsnPlus(previous.lsn, 1),
+      lastLsn: last.lsn,
+      previous,
+      last,
+      ...withMembership(membership),
+    },
   }
 }
 

@@ -3,6 +3,7 @@
 
 import type { ErrorCode } from '../base/errors.ts'
 import type { Lsn } from '../base/lsn.ts'
+import { memberOf } from '../base/membership.ts'
 import type { Attachments } from './attachments.ts'
 import type { PeerId, SnapshotResume } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
@@ -46,7 +47,9 @@ export function admit(options: AdmissionOptions): Admission {
   const ofSite = attachments.ofSite(join.site)
   if (ofSite !== undefined && ofSite !== onPeer) {
     const silentMs = state.now - ofSite.heardAt
-    if (silentMs < state.timings.silenceTimeoutMs) {
+    // The folder of a site is open in one process: the same incarnation is the same site, come back.
+    const isSame = join.member && join.incarnation === ofSite.join.incarnation
+    if (!isSame && silentMs < state.timings.silenceTimeoutMs) {
       return refuse(
         'DUPLICATE_SITE',
         `a site ${join.site} is attached and was heard ${Math.round(silentMs)} ms ago`,
@@ -66,6 +69,41 @@ export function admit(options: AdmissionOptions): Admission {
   if (decision.kind === 'refuse') return decision
   const { plan, agreedLsn, resume } = decision
   return { kind: 'admit', plan, agreedLsn, resume, replaces }
+}
+
+/** Why a site cannot be one of this group, whatever its data. */
+export function membershipProblem(
+  state: CoreState,
+  join: Join,
+): { readonly code: ErrorCode; readonly message: string } | undefined {
+  const { membership } = state
+  if (membership === undefined) return undefined
+  const { site } = join
+  const isSettled = membership.lsn <= state.permanentLsn
+  if (membership.removed.includes(site)) {
+    // It believes this for good, so it is not told before it is certain.
+    if (!isSettled) return { code: 'NOT_MASTER', message: `the removal of site ${site} is not settled yet` }
+    return { code: 'MEMBER_REMOVED', message: `site ${site} was removed from the group` }
+  }
+  const member = memberOf(membership, site)
+  if (member !== undefined && member.incarnation !== join.incarnation) {
+    return {
+      code: 'SITE_WIPED',
+      message: `site ${site} is a member with other data: it has lost its disk, or two sites have its id`,
+    }
+  }
+  // One that runs in a group has its term from a master of it, or from an election that it lost as a member by a record
+  // that was undone: then the group has to reach that term. Any other unseats nobody.
+  if (
+    member === undefined &&
+    !join.member &&
+    join.databaseId === state.databaseId &&
+    join.term > state.term
+  ) {
+    const message = `site ${site} is no member here, and comes from term ${join.term}, which is not known here`
+    return { code: 'NOT_MASTER', message }
+  }
+  return undefined
 }
 
 /** Terms equal, sites not: two were promoted in the same term. Invariant 1: at most one of them is followed. */

@@ -17,6 +17,8 @@ export class Attachments {
   /** Sites that were attached in this reign. Those that vote make up a group whose size nobody has told. */
   readonly #met = new Set<string>()
   readonly #known = new Set<string>()
+  /** When sites that are attached no more were heard last. */
+  readonly #heardAt = new Map<string, number>()
   readonly #detachments: Detachment[] = []
 
   get size(): number {
@@ -43,6 +45,11 @@ export class Attachments {
 
   hasMet(site: string): boolean {
     return this.#met.has(site)
+  }
+
+  /** When a site was heard last in this reign. */
+  heardAt(site: string): number | undefined {
+    return this.#bySite.get(site)?.heardAt ?? this.#heardAt.get(site)
   }
 
   /** The operator says that a site will not come back. */
@@ -75,6 +82,7 @@ export class Attachments {
   remove(progress: Progress): void {
     this.#byPeer.delete(progress.peer)
     this.#bySite.delete(progress.site)
+    this.#heardAt.set(progress.site, progress.heardAt)
     this.endSession(progress.session)
   }
 

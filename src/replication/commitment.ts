@@ -54,6 +54,11 @@ export class Commitment {
     return this.#permanentLsn
   }
 
+  /** A record of the own term is permanent, whatever the policy: from then on the members may change. */
+  get hasPermanentInReign(): boolean {
+    return this.#reignLsn !== undefined && this.#permanentLsn >= this.#reignLsn
+  }
+
   get exceptionsWaiting(): number {
     return this.#exceptions.length - this.#head
   }

@@ -3,7 +3,9 @@
 import type { RecordBatch, RecordPlace } from '../base/batch.ts'
 import type { History, HistoryEntry } from '../base/history.ts'
 import type { Lsn, Term } from '../base/lsn.ts'
+import type { Membership } from '../base/membership.ts'
 import type { AckPolicy, Attest, Durability } from '../base/policy.ts'
+import type { SiteActivity } from './group-messages.ts'
 import type { Timings } from './timings.ts'
 
 /** A connection, or an address where the transport has none. Numbers are given by the driver, never reused. */
@@ -44,6 +46,12 @@ export interface CoreOptions {
   readonly term: Term
   /** The master of `term` that this site has chosen, as persisted with it. */
   readonly termMaster?: string | undefined
+  /** Whom this site has voted for in `term`, as persisted with it. */
+  readonly vote?: string | undefined
+  /** Of this site's data folder (base/membership.ts). Needed in groups only. */
+  readonly incarnation?: string
+  /** The members of the group, as the log and the store here say. */
+  readonly membership?: Membership | undefined
   readonly log: LogState
   readonly appliedLsn: Lsn
   readonly committedLsn: Lsn
@@ -78,6 +86,8 @@ export interface ServeOptions {
   readonly sites?: number
   /** A commit resolves while up to `window - 1` records before it lack acks, so one ack serves n. Default 1. */
   readonly window?: number
+  /** It was elected by the members: they vote, they are counted, and without a majority of them it steps down. */
+  readonly elections?: boolean
   /** The gate: at least so many replicas must be in step for a write to be accepted. Default 0. */
   readonly quorum?: number
   /** Default 64. */
@@ -107,6 +117,7 @@ export const defaultServeSettings: ServeSettings = {
   mode: 'sync',
   sites: undefined,
   window: 1,
+  elections: false,
   quorum: 0,
   maxReplicas: 64,
   initialSync: 'live',
@@ -151,6 +162,8 @@ export interface FollowOptions {
   readonly forceSync?: boolean
   /** Never counted in any policy. Default false. */
   readonly view?: boolean
+  /** It runs in a group and listens there: a member, or one that asks to become one. */
+  readonly member?: { readonly address: string }
   /** False: stops instead of undoing the tail that the master does not have. Default true. */
   readonly autoRewind?: boolean
   readonly resume?: SnapshotResume
@@ -161,6 +174,43 @@ export function givenSettings(options: Partial<ServeOptions>): Partial<ServeSett
   const { databaseId: _databaseId, address: _address, timings: _timings, ...settings } = options
   const given = Object.entries(settings).filter(([, value]) => value !== undefined)
   return Object.fromEntries(given) as Partial<ServeSettings>
+}
+
+/** How a site runs in a group. */
+export interface GroupOptions {
+  /** Where others reach this site. */
+  readonly address: string
+  /** Who has the most, and then the highest priority, becomes master; 0 never does. Default 100. */
+  readonly priority?: number
+  /** Of the program, told to the others. Default ''. */
+  readonly version?: string
+  /** The data here is to be replaced: whose it is does not matter. Default false. */
+  readonly replace?: boolean
+  /** The site's own figure for `SiteView.ackMicros`. Default 0. */
+  readonly ackMicros?: () => number
+  /** Waits and bounds from now on; the rest as given to the core. */
+  readonly timings?: Partial<Timings>
+}
+
+/** Another site of the group, as it last told of itself. */
+export interface SiteView {
+  readonly site: string
+  readonly address: string
+  readonly incarnation: string
+  readonly priority: number
+  readonly version: string
+  readonly activity: SiteActivity
+  readonly grouped: boolean
+  readonly databaseId: string | undefined
+  readonly term: Term
+  readonly last: RecordPlace
+  readonly durableLsn: Lsn
+  readonly appliedLsn: Lsn
+  readonly committedLsn: Lsn
+  readonly ackMicros: number
+  readonly heardAt: number
+  /** A link to it is up. */
+  readonly linked: boolean
 }
 
 export type ReplicaState = 'joining' | 'snapshot' | 'catchUp' | 'live'
@@ -174,6 +224,10 @@ export interface ReplicaView {
   readonly inStep: boolean
   readonly view: boolean
   readonly forceSync: boolean
+  /** It is counted by the policies. */
+  readonly votes: boolean
+  /** It runs in a group, and where it listens. */
+  readonly member: { readonly address: string; readonly incarnation: string } | undefined
   readonly receivedLsn: Lsn
   readonly durableLsn: Lsn
   readonly appliedLsn: Lsn
@@ -196,7 +250,7 @@ export type Gate =
   | { readonly open: true }
   | {
       readonly open: false
-      readonly code: 'NOT_MASTER' | 'NO_QUORUM' | 'LAG_EXCEEDED' | 'SYNCING'
+      readonly code: 'NOT_MASTER' | 'NO_QUORUM' | 'LAG_EXCEEDED' | 'SYNCING' | 'HANDING_OVER'
       readonly wait: boolean
       readonly have: number
       readonly need: number

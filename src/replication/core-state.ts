@@ -6,6 +6,7 @@ import type { RecordBatch, RecordPlace } from '../base/batch.ts'
 import { entryAt, type History, type HistoryEntry, historyUpTo } from '../base/history.ts'
 import { limits } from '../base/limits.ts'
 import { type Lsn, lsnPlus, noLsn, type Term } from '../base/lsn.ts'
+import { type Member, type Membership, memberOf } from '../base/membership.ts'
 import type { CoreOptions, MixedRows, PeerId, RecordCodec } from './core-options.ts'
 import { type Counters, zeroCounters } from './counters.ts'
 import type { CoreEvent, Effect } from './effects.ts'
@@ -16,8 +17,10 @@ import { defaultTimings, type Timings } from './timings.ts'
 
 export class CoreState {
   readonly site: string
+  /** Of this site's data folder. */
+  #incarnation: string
   readonly codec: RecordCodec
-  readonly #baseTimings: Timings
+  #baseTimings: Timings
   timings: Timings
   readonly counters: Counters = zeroCounters()
   readonly #random: () => number
@@ -25,6 +28,9 @@ export class CoreState {
   #term: Term
   /** The one master of `#term` that this site acknowledges to; undefined while it is free to choose. */
   #termMaster: string | undefined
+  /** Whom this site has voted for in `#term`: nobody else gets its vote. */
+  #vote: string | undefined
+  #membership: Membership | undefined
   #firstLsn: Lsn
   #last: RecordPlace
   /** Handed to the operating system; only a master is told. */
@@ -43,6 +49,7 @@ export class CoreState {
   constructor(options: CoreOptions) {
     const { log } = options
     this.site = options.site
+    this.#incarnation = options.incarnation ?? ''
     this.codec = options.codec
     this.#baseTimings = { ...defaultTimings, ...options.timings }
     this.timings = this.#baseTimings
@@ -50,15 +57,17 @@ export class CoreState {
     this.#databaseId = options.databaseId
     this.#term = options.term
     this.#termMaster = options.termMaster ?? reignOf(options)
+    this.#vote = options.vote
+    this.#membership = options.membership
     this.#firstLsn = log.first
     this.#last = log.last
     this.#durableLsn = log.durableLsn
     this.#history = log.history
     this.#appliedLsn = options.appliedLsn
-    // What the store has was committed, even where the note of that did not reach the disk.
-    this.#committedLsn = Math.max(options.committedLsn, options.appliedLsn) as Lsn
+    this.#committedLsn = options.committedLsn
     this.#permanentLsn = options.permanentLsn
-    this.#applyLsn = this.#committedLsn
+    // Ahead of what is committed where acks attest `applied`.
+    this.#applyLsn = Math.max(options.committedLsn, options.appliedLsn) as Lsn
     const { readableLsn = noLsn } = options
     if (readableLsn > 0) {
       const reign = readableLsn <= log.last.lsn ? entryAt(log.history, readableLsn) : undefined
@@ -77,6 +86,40 @@ export class CoreState {
 
   get termMaster(): string | undefined {
     return this.#termMaster
+  }
+
+  get incarnation(): string {
+    return this.#incarnation
+  }
+
+  /** The data that this site had made promises with was set aside: it is another one now. */
+  renew(incarnation: string): void {
+    this.#incarnation = incarnation
+  }
+
+  get vote(): string | undefined {
+    return this.#vote
+  }
+
+  /** The members of the group, as the log here says; undefined where it has never said. */
+  get membership(): Membership | undefined {
+    return this.#membership
+  }
+
+  /** This site's own entry; undefined if it is no member, or one of another incarnation is. */
+  get ownMember(): Member | undefined {
+    const member = memberOf(this.#membership, this.site)
+    return member?.incarnation === this.#incarnation ? member : undefined
+  }
+
+  /**
+   * Whether it gives votes. Who asks decides whose votes count: the log here may not have the record that made this
+   * site a member yet. Not a site whose id belongs to another incarnation, nor one that was removed.
+   */
+  get mayVote(): boolean {
+    const membership = this.#membership
+    if (this.#databaseId === undefined || membership?.removed.includes(this.site) === true) return false
+    return memberOf(membership, this.site) === undefined || this.ownMember !== undefined
   }
 
   get firstLsn(): Lsn {
@@ -105,6 +148,12 @@ export class CoreState {
 
   get history(): History {
     return this.#history
+  }
+
+  /** For good, until they are changed again. */
+  changeTimings(timings: Partial<Timings> | undefined): void {
+    this.#baseTimings = { ...this.#baseTimings, ...timings }
+    this.timings = { ...this.timings, ...timings }
   }
 
   /** For one role; without an argument back to those of the site. */
@@ -159,12 +208,35 @@ export class CoreState {
   }
 
   /** Invariant 1: a term is on disk before anything that depends on it is said or done, and never falls. */
-  raiseTerm(term: Term, master: string | undefined): void {
+  raiseTerm(term: Term, master: string | undefined, vote?: string): void {
     assert(term > this.#term && term <= messageLimits.termMax, 'a term only grows, within its range')
     this.#term = term
     this.#termMaster = master
-    this.emit({ kind: 'persist', term, master })
+    this.#vote = vote
+    this.emit({ kind: 'persist', term, master, vote })
     this.event({ kind: 'term', term })
+  }
+
+  /** Invariant 1: one vote in a term, on disk before it is told. */
+  castVote(site: string): void {
+    if (this.#vote === site) return
+    assert(this.#vote === undefined, 'one vote in a term')
+    assert(this.#termMaster === undefined || this.#termMaster === site, 'no vote against the own master')
+    this.#vote = site
+    this.emit({ kind: 'persist', term: this.#term, master: this.#termMaster, vote: site })
+  }
+
+  /** This site has been elected in the present term. Its own vote, which is on disk, keeps any other master away. */
+  wonTerm(): void {
+    assert(this.#vote === this.site, 'who is elected has voted for itself')
+    assert(this.#termMaster === undefined || this.#termMaster === this.site, 'one master in a term')
+    this.#termMaster = this.site
+  }
+
+  /** The membership that the log has after a rewind or a snapshot, or that a record just logged has brought. */
+  setMembership(membership: Membership | undefined): void {
+    this.#membership = membership
+    if (membership !== undefined) this.event({ kind: 'membership', membership })
   }
 
   /** Invariant 1: in one term a site acknowledges to one master; the choice is on disk before the first Ack. */
@@ -172,7 +244,7 @@ export class CoreState {
     if (this.#termMaster === master) return
     assert(this.#termMaster === undefined, 'one master in a term')
     this.#termMaster = master
-    this.emit({ kind: 'persist', term: this.#term, master })
+    this.emit({ kind: 'persist', term: this.#term, master, vote: this.#vote })
   }
 
   /** The log has grown by `batch`, in which `reigns` began. */
@@ -185,6 +257,8 @@ export class CoreState {
     this.#last = batch.last
     assert(this.#last.term <= this.#term, 'no record is of a term that this site has not seen')
     assert(this.#last.term === this.#history.at(-1)?.term, 'each record belongs to the last reign')
+    const { membership } = batch
+    if (membership !== undefined) this.setMembership(membership)
   }
 
   written(writtenLsn: Lsn): void {
@@ -263,6 +337,7 @@ export class CoreState {
     if (!isSame || term > this.#term) {
       this.#term = term
       this.#termMaster = master
+      this.#vote = undefined
     }
     this.#firstLsn = lsnPlus(base.lsn, 1)
     this.#last = base

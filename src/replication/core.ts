@@ -13,26 +13,33 @@ import { emptyBytes } from '../base/bytes.ts'
 import { CoterieError, type ErrorCode } from '../base/errors.ts'
 import type { History } from '../base/history.ts'
 import type { Lsn, Term } from '../base/lsn.ts'
+import type { Membership } from '../base/membership.ts'
 import type { CommitException } from '../base/policy.ts'
+import { membershipProblem } from './admission.ts'
 import {
   type CoreOptions,
   type Detachment,
   defaultServeSettings,
   type FollowOptions,
   type Gate,
+  type GroupOptions,
   givenSettings,
   type PeerId,
   type ReplicaView,
   type ServeOptions,
   type ServeSettings,
+  type SiteView,
 } from './core-options.ts'
 import { CoreState } from './core-state.ts'
 import type { Counters } from './counters.ts'
-import { type Effect, ignore, type StepResult, stepOk } from './effects.ts'
+import { type Effect, ignore, type StepDownReason, type StepResult, stepOk } from './effects.ts'
 import type { LogReadAnswer } from './feed.ts'
 import { notMaster } from './gate.ts'
+import type { HeardMaster, SiteActivity } from './group-messages.ts'
+import { GroupSide } from './group-side.ts'
+import { type EndOfReign, HandOvers } from './hand-overs.ts'
 import { Master } from './master.ts'
-import { decodeMessage } from './message-codec.ts'
+import { decodeMessage, knownCode } from './message-codec.ts'
 import type { HigherTerm, Join, Message } from './messages.ts'
 import { type MasterMessage, Replica } from './replica.ts'
 import type { SnapshotRowsAnswer } from './snapshot-sender.ts'
@@ -58,7 +65,9 @@ export class Core {
   readonly #paranoid: boolean
   #master: Master | undefined
   #replica: Replica | undefined
+  #group: GroupSide | undefined
   #address: string | undefined
+  readonly #handOvers: HandOvers
   /** The term in which a second master was reported, so that it is reported once. */
   #rivalTerm: Term | undefined
   /** Positions after the step before; undefined after a rewind or a snapshot, where they may fall. */
@@ -66,6 +75,15 @@ export class Core {
 
   constructor(options: CoreOptions) {
     this.#state = new CoreState(options)
+    this.#handOvers = new HandOvers(this.#state, {
+      master: () => this.#master,
+      endReign: (why) => this.#endReign(why),
+      replica: () => this.#replica,
+      replicaEnded: () => {
+        this.#replica = undefined
+      },
+      group: () => this.#group,
+    })
     this.#paranoid = options.paranoid === true
     this.checkInvariants()
   }
@@ -93,6 +111,36 @@ export class Core {
   /** The master of `term` that this site has chosen; undefined while it is free. */
   get termMaster(): string | undefined {
     return this.#state.termMaster
+  }
+
+  /** Whom this site has voted for in `term`. */
+  get vote(): string | undefined {
+    return this.#state.vote
+  }
+
+  /** The members of the group, as the log here says. */
+  get membership(): Membership | undefined {
+    return this.#state.membership
+  }
+
+  /** This very site, with this very data, is one of them. */
+  get isMember(): boolean {
+    return this.#state.ownMember !== undefined
+  }
+
+  /** The sites that have told of themselves on a link. */
+  get sites(): SiteView[] {
+    return this.#group?.sites ?? []
+  }
+
+  /** The master that this site hears now, itself perhaps. */
+  get heardMaster(): HeardMaster | undefined {
+    return this.#heardMaster()
+  }
+
+  /** This master has made a record of its own term permanent: the members may change. */
+  get hasPermanentInReign(): boolean {
+    return this.#master?.hasPermanentInReign === true
   }
 
   get history(): History {
@@ -234,6 +282,18 @@ export class Core {
         return this.#fromReplica(message, from)
       case 'higherTerm':
         return this.#higherTerm(message)
+      case 'hello':
+      case 'canvass':
+      case 'voteRequest':
+      case 'vote':
+        return this.#group?.process(message, from) ?? ignore('this site is in no group')
+      case 'takeOver':
+        return this.#handOvers.takeOver(message, from)
+      case 'handover':
+        return this.#handOvers.handover(message, from)
+      case 'refuse':
+        if (message.session === 0) return this.#refusedOnLink(message, from)
+        return this.#fromMaster(message, rec, from)
       case 'detach':
         if (message.fromMaster) return this.#fromMaster(message, rec, from)
         return this.#master?.detached(message, from) ?? ignore('this site is not master')
@@ -244,22 +304,38 @@ export class Core {
 
   #join(join: Join, from: PeerId): StepResult {
     const state = this.#state
+    const problem = this.#group === undefined ? undefined : membershipProblem(state, join)
+    // Who belongs to the group only its master can say: another site may be behind. But nobody is unseated by it.
+    if (problem !== undefined)
+      return this.#refuseJoin(join, from, this.#master === undefined ? notMasterHere(state.site) : problem)
     // Terms of other databases do not compare.
     if (join.databaseId === state.databaseId && state.databaseId !== undefined) {
       if (join.term > state.term) this.#seeTerm(join.term, undefined)
     }
     if (this.#master !== undefined) return this.#master.join(join, from)
-    const master = this.#replica?.address ?? ''
+    if (this.#handOvers.tellAgain(join, from)) {
+      return ignore('the mastership has been handed over to the sender')
+    }
+    return this.#refuseJoin(join, from, notMasterHere(state.site))
+  }
+
+  #refuseJoin(join: Join, from: PeerId, problem: { code: ErrorCode; message: string }): StepResult {
+    const state = this.#state
+    const { code, message } = problem
     state.counters.joinsRefused++
-    state.send(from, {
-      type: 'refuse',
-      session: join.session,
-      term: state.term,
-      code: 'NOT_MASTER',
-      message: `site ${state.site} is not master`,
-      master,
-    })
-    return { kind: 'joinFailure', code: 'NOT_MASTER', reason: 'this site is not master' }
+    const { session } = join
+    const master = this.#masterAddress
+    state.send(from, { type: 'refuse', session, term: state.term, code, message, master })
+    if (code !== 'NOT_MASTER') state.event({ kind: 'replicaRefused', site: join.site, code, message })
+    return { kind: 'joinFailure', code, reason: message }
+  }
+
+  /** Where whoever looks for the master should ask; '' if this site does not know. */
+  get #masterAddress(): string {
+    if (this.#replica?.master !== undefined) return this.#replica.address ?? ''
+    const { heirAddress } = this.#handOvers
+    if (heirAddress !== undefined) return heirAddress
+    return this.#replica?.address ?? ''
   }
 
   #fromReplica(
@@ -295,6 +371,7 @@ export class Core {
       fromMaster: true,
       code: 'NOT_MASTER',
       message: `site ${site} is not master`,
+      master: this.#masterAddress,
     })
     return ignore('this site is not master')
   }
@@ -302,7 +379,10 @@ export class Core {
   #fromMaster(message: MasterMessage, rec: Uint8Array, from: PeerId): StepResult {
     const replica = this.#replica
     if (replica !== undefined && replica.peer === from && replica.session === message.session) {
-      return replica.process(message, rec)
+      const result = replica.process(message, rec)
+      // Who takes over shall have time to.
+      if (message.type === 'detach' && message.code === 'REPLACED') this.#group?.election.gaveAway()
+      return result
     }
     if (message.type === 'refuse' || message.type === 'detach') return ignore('the session is not known')
     const state = this.#state
@@ -341,18 +421,22 @@ export class Core {
 
   /** A higher term unseats a master; others just know it from now on. */
   #seeTerm(term: Term, site: string | undefined, chosen?: string): void {
-    const master = this.#master
-    if (master === undefined) {
-      this.#state.raiseTerm(term, chosen)
-      return
-    }
     const state = this.#state
-    this.#master = undefined
-    state.counters.stepDowns++
     // Before the barrier of the new term: not one more write, whatever the disk takes.
-    state.emit({ kind: 'steppedDown', term, site })
+    const master = this.#endReign({ reason: 'replaced', term, site })
     state.raiseTerm(term, chosen)
-    master.end({ code: 'REPLACED', message: `term ${term} has begun` })
+    master?.end({ code: 'REPLACED', message: `term ${term} has begun` })
+    this.#group?.election.interrupted()
+  }
+
+  /** The site writes no more. Returns the reign that was, for its replicas to be sent away. */
+  #endReign(why: EndOfReign): Master | undefined {
+    const master = this.#master
+    if (master === undefined) return undefined
+    this.#master = undefined
+    this.#state.counters.stepDowns++
+    this.#state.emit({ kind: 'steppedDown', ...why })
+    return master
   }
 
   /**
@@ -369,13 +453,23 @@ export class Core {
 
   /**
    * Begins a reign: the term is one above every term seen here and `above`. The driver runs the effects (`persist`
-   * first), then appends a record of the new term and calls `proposed`; only then replicas may attach.
+   * first), then appends a record of the new term and calls `proposed`; only then replicas may attach. `elected`: the
+   * term is the one of the effect `elected`; NOT_MASTER if it is over.
    */
-  startTerm(now: number, options: { above?: Term } = {}): Term {
+  startTerm(now: number, options: { above?: Term; elected?: boolean } = {}): Term {
     const master = this.#needMaster()
     const state = this.#state
     state.now = now
-    state.raiseTerm((Math.max(state.term, options.above ?? 0) + 1) as Term, state.site)
+    if (options.elected === true) {
+      const term = this.#group?.election.electedTerm ?? this.#handOvers.givenTerm
+      if (term !== state.term) throw new CoterieError('NOT_MASTER', 'another term has begun meanwhile')
+      state.wonTerm()
+    } else {
+      const term = (Math.max(state.term, options.above ?? 0) + 1) as Term
+      state.raiseTerm(term, state.site, state.site)
+    }
+    this.#handOvers.forgetGiven()
+    this.#group?.election.began()
     master.beginTerm()
     this.#settle()
     return state.term
@@ -421,7 +515,9 @@ export class Core {
   proposed(options: { batch: RecordBatch; exceptions?: readonly CommitException[]; now: number }): void {
     const master = this.#needMaster()
     this.#state.now = options.now
+    const isFirst = !master.reigns
     master.proposed(options.batch, options.exceptions ?? noExceptions)
+    if (isFirst) this.#group?.greetings.announce()
     this.#settle()
   }
 
@@ -440,6 +536,9 @@ export class Core {
     this.#state.now = now
     this.#master = undefined
     master.end({ code, message })
+    // The reign that it was elected to may not have begun.
+    this.#handOvers.forgetGiven()
+    this.#group?.election.interrupted()
     this.#settle()
   }
 
@@ -509,10 +608,17 @@ export class Core {
   }
 
   /** The log was cut after `place` and the store undone. `synced` must not report records that were cut. */
-  rewound(options: { place: RecordPlace; history?: History; now: number }): void {
+  rewound(options: {
+    place: RecordPlace
+    history?: History
+    /** What holds now. */
+    membership?: Membership | undefined
+    now: number
+  }): void {
     this.#state.now = options.now
     assertEndsAt(options)
     this.#seen = undefined
+    this.#state.setMembership(options.membership)
     this.#needReplica().rewound(options.place)
     this.#settle()
   }
@@ -537,11 +643,25 @@ export class Core {
   }
 
   /** `place` is the end of the new log: the base of the snapshot. */
-  snapshotInstalled(options: { place: RecordPlace; history?: History; now: number }): void {
+  snapshotInstalled(options: {
+    place: RecordPlace
+    history?: History
+    /** What the new store says. */
+    membership?: Membership | undefined
+    /** Of the data folder from now on, where the old data was set aside. */
+    incarnation?: string
+    now: number
+  }): void {
     this.#state.now = options.now
     assertEndsAt(options)
+    const { incarnation = this.#state.incarnation } = options
+    const isAnother = incarnation !== this.#state.incarnation
+    this.#state.renew(incarnation)
     this.#seen = undefined
+    this.#state.setMembership(options.membership)
     this.#needReplica().snapshotInstalled(options.place)
+    // The master knows it as the one that it was.
+    if (isAnother) this.#replica?.joinAnew()
     this.#settle()
   }
 
@@ -549,6 +669,153 @@ export class Core {
   snapshotInstallFailed(options: { reason: string; now: number }): void {
     this.#state.now = options.now
     this.#replica?.snapshotFailed(options.reason)
+    this.#settle()
+  }
+
+  // ---- groups
+
+  /** From now on this site is one of a group: it greets, canvasses and votes. INVALID_STATE without an incarnation. */
+  joinGroup(options: GroupOptions & { now: number }): void {
+    const state = this.#state
+    state.now = options.now
+    if (state.incarnation === '') throw new CoterieError('INVALID_STATE', 'this site has no incarnation')
+    state.changeTimings(options.timings)
+    this.#group = new GroupSide(state, options, {
+      heardMaster: () => this.#announcedMaster(),
+      reigningMaster: () => this.#heardMaster(),
+      canReign: () => this.#canReign(),
+      endRole: (reason) => this.#endRole(reason),
+      activity: () => this.#activity,
+    })
+    this.#settle()
+  }
+
+  leaveGroup(now: number): void {
+    this.#state.now = now
+    this.#group = undefined
+    this.#settle()
+  }
+
+  /** A link to another site of the group is up: both sides greet. It ends with `disconnected`. */
+  linked(options: { peer: PeerId; now: number }): void {
+    this.#state.now = options.now
+    this.#group?.greetings.linked(options.peer)
+    this.#settle()
+  }
+
+  /** Tells the others of this site at once. */
+  announce(now: number): void {
+    this.#state.now = now
+    this.#group?.greetings.announce()
+    this.#settle()
+  }
+
+  /** The reign of the effect `elected` could not begin. */
+  electionLost(now: number): void {
+    this.#state.now = now
+    this.#handOvers.forgetGiven()
+    this.#group?.election.interrupted()
+    this.#settle()
+  }
+
+  /** Gives up mastership without handing it over, so that the others elect. */
+  stepDown(now: number): void {
+    this.#needMaster()
+    this.#state.now = now
+    this.#stepDown('asked', 'the master gives up its reign')
+    this.#group?.election.gaveAway()
+    this.#settle()
+  }
+
+  #stepDown(reason: StepDownReason, message: string): void {
+    const { term } = this.#state
+    const master = this.#endReign({ reason, term, site: undefined })
+    master?.end({ code: 'MASTER_STOPPED', message })
+  }
+
+  /** A master counts as heard here from the beginning of its role, also before it reigns. */
+  #heardMaster(): HeardMaster | undefined {
+    const { site, term, timings } = this.#state
+    if (this.#master !== undefined) return { site, term, address: this.#address ?? '' }
+    return this.#replica?.heardMaster(timings.electionTimeoutMs)
+  }
+
+  /** Whom this site names to others. */
+  #announcedMaster(): HeardMaster | undefined {
+    return this.#master?.reigns === false ? undefined : this.#heardMaster()
+  }
+
+  #canReign(): boolean {
+    const { readableLsn, last } = this.#state
+    return this.#replica?.isBusy !== true && readableLsn <= last.lsn && last.lsn > 0
+  }
+
+  #endRole(reason: string): void {
+    this.#stepDown('replaced', reason)
+    this.#replica?.endForTerm(reason)
+    if (this.#replica?.hasEnded === true) this.#replica = undefined
+  }
+
+  get #activity(): SiteActivity {
+    if (this.#master !== undefined) return 'master'
+    const replica = this.#replica
+    if (replica?.master === undefined) return 'alone'
+    return replica.isSynced ? 'replica' : 'syncing'
+  }
+
+  #refusedOnLink(message: Extract<Message, { type: 'refuse' }>, from: PeerId): StepResult {
+    if (this.#group?.greetings.isLink(from) !== true) return ignore('the session is not known')
+    const code = knownCode(message.code, 'HANDSHAKE_FAILED')
+    if (code === 'DUPLICATE_SITE' && this.#state.ownMember !== undefined) {
+      return ignore('the other one has the id of this site, which is the member')
+    }
+    this.#state.event({ kind: 'refusedByGroup', code, message: message.message })
+    return { kind: 'joinFailure', code, reason: message.message }
+  }
+
+  /**
+   * Asks a majority of the members whether this site is still their master. Questions are numbered by the driver,
+   * growing. Answered by the effect `reignConfirmed`, or by `steppedDown`.
+   */
+  confirmReign(options: { question: number; now: number }): void {
+    const master = this.#needMaster()
+    this.#state.now = options.now
+    master.confirmReign(options.question)
+    this.#settle()
+  }
+
+  // ---- handing over
+
+  /**
+   * Hands the mastership over to an attached replica: writers wait (`gate`), and once everything is on its disk and
+   * committed, this site gives up its reign for good and the other one takes the next term. Ends with the event
+   * `handedOver`, or with `handOverFailed`, and then nothing has changed. The driver hands on what it has gathered first.
+   */
+  handOver(options: { site: string; now: number }): void {
+    const master = this.#needMaster()
+    this.#state.now = options.now
+    this.#handOvers.begin(master, options.site)
+    this.#settle()
+  }
+
+  /** Before the point of no return; after it nothing happens. */
+  cancelHandOver(options: { now: number; message: string }): void {
+    this.#state.now = options.now
+    this.#master?.callOffHandOver('TRANSFER_FAILED', options.message)
+    this.#settle()
+  }
+
+  /** On an attached replica: asks the master to hand over. Ends with the effect `elected`, or `handOverFailed`. */
+  askTakeOver(options: { address: string; now: number }): void {
+    this.#state.now = options.now
+    this.#needReplica().askTakeOver(options.address)
+    this.#settle()
+  }
+
+  /** The answer to `takeOverAsked` where the master is not to be had: nothing changes. */
+  refuseTakeOver(options: { site: string; message: string; now: number }): void {
+    this.#state.now = options.now
+    this.#handOvers.refuse(options)
     this.#settle()
   }
 
@@ -602,7 +869,10 @@ export class Core {
     this.#state.now = now
     this.#master?.disconnected(peer)
     if (this.#replica?.peer === peer) this.#replica.disconnected(cause)
+    this.#group?.disconnected(peer)
     this.#settle()
+    // Who has lost the master looks for another at once; whether the others still hear it, they will say.
+    if (this.#group !== undefined) this.#tickGroup()
   }
 
   /** The transport would rather not take more for this peer, or takes more again. */
@@ -616,7 +886,15 @@ export class Core {
   tick(now: number): void {
     this.#state.now = now
     this.#master?.tick()
+    if (this.#master?.hasLostMajority === true)
+      this.#stepDown('no-majority', 'too few members of the group are heard')
     this.#replica?.tick()
+    this.#settle()
+    if (this.#group !== undefined) this.#tickGroup()
+  }
+
+  #tickGroup(): void {
+    this.#group?.tick()
     this.#settle()
   }
 
@@ -640,6 +918,7 @@ export class Core {
 
   /** After every step. */
   #settle(): void {
+    this.#handOvers.review()
     if (this.#replica?.hasEnded === true) this.#replica = undefined
     this.checkInvariants()
   }
@@ -675,6 +954,10 @@ function assertEndsAt(options: { place: RecordPlace; history?: History }): void 
     history === undefined || (history.at(-1)?.term ?? 0) === place.term,
     'a history ends as its log does',
   )
+}
+
+function notMasterHere(site: string): { code: ErrorCode; message: string } {
+  return { code: 'NOT_MASTER', message: `site ${site} is not master` }
 }
 
 const noExceptions: readonly CommitException[] = []

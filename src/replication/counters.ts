@@ -38,6 +38,12 @@ export interface Counters {
   rewinds: number
   detachments: number
   stepDowns: number
+  /** Rounds of canvassing that this site began. */
+  elections: number
+  electionsWon: number
+  votesGiven: number
+  votesRefused: number
+  handOvers: number
 }
 
 export function zeroCounters(): Counters {
@@ -71,5 +77,10 @@ export function zeroCounters(): Counters {
     rewinds: 0,
     detachments: 0,
     stepDowns: 0,
+    elections: 0,
+    electionsWon: 0,
+    votesGiven: 0,
+    votesRefused: 0,
+    handOvers: 0,
   }
 }

@@ -7,6 +7,7 @@ import type { RecordBatch, RecordPlace } from '../base/batch.ts'
 import type { ErrorCode } from '../base/errors.ts'
 import type { History } from '../base/history.ts'
 import type { Lsn, Term } from '../base/lsn.ts'
+import type { Membership } from '../base/membership.ts'
 import type { Gate, PeerId } from './core-options.ts'
 
 export type Effect =
@@ -21,7 +22,13 @@ export type Effect =
   /** Replica: to the end of the log. Answer: `synced` when it is durable. */
   | { readonly kind: 'append'; readonly batch: RecordBatch }
   /** A barrier: durable before any later effect runs. `master`: the one this site has chosen in the term, as yet. */
-  | { readonly kind: 'persist'; readonly term: Term; readonly master: string | undefined }
+  | {
+      readonly kind: 'persist'
+      readonly term: Term
+      readonly master: string | undefined
+      /** Whom this site has voted for in the term. */
+      readonly vote: string | undefined
+    }
   /** Master: commits up to `committedLsn` resolve. The applier may go up to `min(applyLsn, durable here)`. */
   | {
       readonly kind: 'commit'
@@ -98,8 +105,26 @@ export type Effect =
       readonly lsn: Lsn
       readonly term: Term
     }
-  /** A master has been unseated: it must not take another write. */
-  | { readonly kind: 'steppedDown'; readonly term: Term; readonly site: string | undefined }
+  /** A master is master no more: it must not take another write. */
+  | {
+      readonly kind: 'steppedDown'
+      readonly term: Term
+      /** Who is master now, if known. */
+      readonly site: string | undefined
+      /** Where that one is, if it was handed over to. */
+      readonly address?: string
+      readonly reason: StepDownReason
+    }
+  /** When `confirmReign` was asked for the last time up to `question`, no other master had been elected. */
+  | { readonly kind: 'reignConfirmed'; readonly question: number }
+  /**
+   * This site shall be master of `term`: the driver calls `serve` and `startTerm` with `elected`. If it cannot, it
+   * calls `electionLost`. `handover`: the old master itself has given the term to this site.
+   */
+  | { readonly kind: 'elected'; readonly term: Term; readonly handover: boolean }
+
+/** A higher term; too few members heard for an election timeout; handed over to another site; told to. */
+export type StepDownReason = 'replaced' | 'no-majority' | 'handed-over' | 'asked'
 
 export type StopReason =
   | 'connection-lost'
@@ -108,6 +133,10 @@ export type StopReason =
   | 'stopped'
   | 'cancelled'
   | 'apply-failed'
+  /** The master has handed over to another site; `master` is its address, if known. */
+  | 'replaced'
+  /** The master has handed over to this site, or this site asks for votes. */
+  | 'became-master'
 
 /** How a replica came to have what its master has. */
 export type SyncHow = 'equal' | 'incremental' | 'snapshot' | 'rewound'
@@ -168,6 +197,53 @@ export type CoreEvent =
   | { readonly kind: 'quorumLost'; readonly have: number; readonly need: number }
   /** The gate has opened or closed: writers that wait look again. */
   | { readonly kind: 'gate'; readonly gate: Gate }
+  /** A replica asks to be master: the driver flushes what was written and calls `handOver`. */
+  | {
+      readonly kind: 'takeOverAsked'
+      readonly site: string
+      readonly peer: PeerId
+      /** Where it will serve; may be empty. */
+      readonly address: string
+    }
+  | {
+      readonly kind: 'handedOver'
+      readonly site: string
+      readonly address: string
+      readonly term: Term
+      readonly lsn: Lsn
+    }
+  /** On the master, and on the replica that asked. */
+  | {
+      readonly kind: 'handOverFailed'
+      readonly site: string
+      readonly code: ErrorCode
+      readonly message: string
+    }
+  // In a group
+  /** Somebody hears a master, or is it: it can be followed. */
+  | { readonly kind: 'masterFound'; readonly site: string; readonly term: Term; readonly address: string }
+  /** Who is at the other end of a link. The own site where the link leads back here. */
+  | { readonly kind: 'siteMet'; readonly site: string; readonly peer: PeerId; readonly address: string }
+  /** Somebody who does not belong here, or a second site of one id, was turned away. */
+  | {
+      readonly kind: 'siteRefused'
+      readonly site: string
+      readonly peer: PeerId
+      readonly code: ErrorCode
+      readonly message: string
+    }
+  /** The group turns this site away. */
+  | { readonly kind: 'refusedByGroup'; readonly code: ErrorCode; readonly message: string }
+  | { readonly kind: 'electionBegun'; readonly round: number }
+  | {
+      readonly kind: 'electionFailed'
+      readonly reason: 'no-majority' | 'nobody-electable' | 'no-votes'
+      /** Members that were heard, this one included, and those that are needed. */
+      readonly have: number
+      readonly need: number
+    }
+  | { readonly kind: 'voted'; readonly term: Term; readonly site: string }
+  | { readonly kind: 'membership'; readonly membership: Membership }
   // On either
   | { readonly kind: 'term'; readonly term: Term }
   | { readonly kind: 'duplicateMaster'; readonly term: Term; readonly site: string | undefined }

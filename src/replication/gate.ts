@@ -8,6 +8,7 @@ export interface GateFacts {
   /** Bytes that the slowest of them lags; only asked for in async mode. */
   readonly lagBytes: () => number
   readonly snapshots: number
+  readonly isHandingOver: boolean
 }
 
 const open: Gate = { open: true }
@@ -15,6 +16,7 @@ const open: Gate = { open: true }
 export const notMaster: Gate = { open: false, code: 'NOT_MASTER', wait: false, have: 0, need: 0 }
 
 export function decideGate(settings: ServeSettings, facts: GateFacts): Gate {
+  if (facts.isHandingOver) return { open: false, code: 'HANDING_OVER', wait: true, have: 0, need: 0 }
   const { quorum, initialSync, mode, maxLagBytes, onFull } = settings
   if (facts.inStep < quorum) {
     return { open: false, code: 'NO_QUORUM', wait: false, have: facts.inStep, need: quorum }

@@ -6,6 +6,7 @@ import { assert } from '../base/assert.ts'
 import type { RecordBatch, RecordPlace } from '../base/batch.ts'
 import type { ErrorCode } from '../base/errors.ts'
 import type { Lsn } from '../base/lsn.ts'
+import { type Members, type Membership, majorityOf, memberOf } from '../base/membership.ts'
 import type { CommitException } from '../base/policy.ts'
 import { countAtLeast, dependsOnAttached } from './acks.ts'
 import { admit } from './admission.ts'
@@ -22,9 +23,11 @@ import type { CoreState } from './core-state.ts'
 import { ignore, type StepResult, stepOk } from './effects.ts'
 import { Feed, type LogReadAnswer } from './feed.ts'
 import { decideGate, sameGate } from './gate.ts'
+import { type HandingOver, handOverProblem, isHandOverReady } from './handing-over.ts'
 import { LagMeter } from './lag-meter.ts'
 import type { Ack, Detach, GapRequest, Join, SnapshotAck } from './messages.ts'
 import { Progress } from './progress.ts'
+import { ReignCheck } from './reign-check.ts'
 import { replicaView } from './replica-view.ts'
 import { type SnapshotRowsAnswer, SnapshotSender } from './snapshot-sender.ts'
 import { backOff, startRetry } from './timings.ts'
@@ -36,6 +39,8 @@ interface DetachOptions {
   readonly tell: boolean
   /** Leave the connection: another attachment has taken it over. */
   readonly keepPeer?: boolean
+  /** Where the next master is, if known. */
+  readonly master?: string
 }
 
 export class Master {
@@ -49,6 +54,9 @@ export class Master {
   #reigns = false
   #gate: Gate = { open: true }
   #hadQuorum: boolean
+  #reignAt: number
+  #handing: HandingOver | undefined
+  readonly #reignCheck = new ReignCheck()
   #retainLsn: Lsn | undefined
   /** Used again for each evaluation of the commit rule. */
   readonly #attested: Lsn[] = []
@@ -61,7 +69,18 @@ export class Master {
     this.#lag = new LagMeter(state.last.lsn)
     this.#commitment = new Commitment({ committedLsn: state.committedLsn, permanentLsn: state.permanentLsn })
     this.#hadQuorum = this.#settings.quorum === 0
+    this.#reignAt = state.now
     this.#review()
+  }
+
+  /** The own term's first record is in the log. */
+  get reigns(): boolean {
+    return this.#reigns
+  }
+
+  /** A record of the own term is permanent: from then on the members may change. */
+  get hasPermanentInReign(): boolean {
+    return this.#commitment.hasPermanentInReign
   }
 
   get gate(): Gate {
@@ -90,11 +109,13 @@ export class Master {
   beginTerm(): void {
     this.#commitment.beginTerm()
     this.#reigns = false
+    this.#reignAt = this.#state.now
   }
 
   /** Records that were just handed to the own log. The hot path. */
   proposed(batch: RecordBatch, exceptions: readonly CommitException[]): void {
     const state = this.#state
+    const before = state.membership
     assert(batch.last.term === state.term, 'a master writes in its own term')
     const isFirst = !this.#reigns
     const reign = { term: state.term, firstLsn: batch.firstLsn, site: state.site }
@@ -103,6 +124,7 @@ export class Master {
       this.#commitment.termRecord(batch.firstLsn)
       this.#reigns = true
     }
+    if (batch.membership !== undefined) this.#countMembers(before, batch.membership)
     if (exceptions.length > 0) this.#commitment.addExceptions(exceptions)
     this.#lag.add(batch.lastLsn, batch.bytes.length, state.now)
     this.#feed.proposed(batch, this.#attachments.all(), exceptions.length > 0)
@@ -152,6 +174,7 @@ export class Master {
     const progress = new Progress({
       peer: from,
       join,
+      votes: this.#mayVote(join),
       plan,
       agreedLsn,
       targetLsn: last.lsn,
@@ -178,6 +201,10 @@ export class Master {
     state.counters.acksReceived++
     progress.heardAt = state.now
     progress.echoed(ack.stamp, state.now)
+    if (this.#reignCheck.isWaiting) {
+      this.#reignCheck.heard(progress, ack.stamp)
+      this.#reviewReign()
+    }
     if (ack.busy) {
       progress.waitingSince = state.now
       return stepOk
@@ -286,6 +313,117 @@ export class Master {
     return progress !== undefined
   }
 
+  /** Whether the acks of a replica count. */
+  #mayVote(join: Join): boolean {
+    const { membership } = this.#state
+    if (!this.#settings.elections || membership === undefined) return !join.view
+    return memberOf(membership, join.site)?.incarnation === join.incarnation
+  }
+
+  /**
+   * The members have changed. Two lists that are in force anywhere share a majority: they differ by one site, each is
+   * permanent before the next, and the first of a reign comes after a permanent record of its own.
+   */
+  #countMembers(before: Membership | undefined, now: Membership): void {
+    const { elections } = this.#settings
+    if (elections && before !== undefined) {
+      const { permanentLsn, ownMember } = this.#state
+      assert(this.hasPermanentInReign, 'the members change after a permanent record of the reign')
+      assert(before.lsn <= permanentLsn, 'the members change one at a time')
+      assert(countChanged(before, now) <= 1, 'the members change by one site at a time')
+      assert(ownMember !== undefined, 'a master is a member')
+    }
+    for (const progress of this.#attachments.all()) progress.votes = this.#mayVote(progress.join)
+  }
+
+  /** Voting sites of the group: its members, or as many as the operator says; undefined where nobody says. */
+  get #sites(): number | undefined {
+    const { elections, sites } = this.#settings
+    const { membership } = this.#state
+    return elections && membership !== undefined ? membership.members.length : sites
+  }
+
+  /** In a group that elects: too few members were heard for an election timeout, so another may have been elected. */
+  get hasLostMajority(): boolean {
+    const { now, timings, membership, site } = this.#state
+    if (!this.#settings.elections || membership === undefined) return false
+    const { electionTimeoutMs } = timings
+    // The others need time to find a new master.
+    if (now - this.#reignAt < 2 * electionTimeoutMs) return false
+    let heard = 0
+    for (const member of membership.members) {
+      const heardAt = member.site === site ? now : this.#attachments.heardAt(member.site)
+      if (heardAt !== undefined && now - heardAt <= electionTimeoutMs) heard++
+    }
+    return heard < majorityOf(membership)
+  }
+
+  // ---- still master?
+
+  /** Asks the members. Answered by the effect `reignConfirmed` with this question or a later one, or by none. */
+  confirmReign(question: number): void {
+    if (this.#reignCheck.ask(question)) this.#askReign()
+  }
+
+  #askReign(): void {
+    this.#reignCheck.begin()
+    for (const progress of this.#attachments.all()) if (progress.votes) this.#heartbeat(progress, true)
+    this.#reviewReign()
+  }
+
+  #reviewReign(): void {
+    const { membership, site } = this.#state
+    const answered = this.#reignCheck.review((heard) => {
+      if (membership === undefined) return true
+      let count = 0
+      for (const member of membership.members) if (member.site === site || heard.has(member.site)) count++
+      return count >= majorityOf(membership)
+    })
+    if (answered === undefined) return
+    this.#state.emit({ kind: 'reignConfirmed', question: answered })
+    if (this.#reignCheck.isWaiting) this.#askReign()
+  }
+
+  // ---- handing over
+
+  get handingOver(): HandingOver | undefined {
+    return this.#handing
+  }
+
+  /** Writers wait from now on, until it is done or called off. */
+  handOver(handing: HandingOver): void {
+    this.#handing = handing
+    this.flushWindow()
+    this.#review()
+  }
+
+  /** Writers go on. */
+  callOffHandOver(code: ErrorCode, message: string): void {
+    const handing = this.#handing
+    if (handing === undefined) return
+    this.#handing = undefined
+    const progress = this.#attachments.ofSite(handing.site)
+    const state = this.#state
+    if (progress !== undefined) {
+      const { peer, session } = progress
+      state.send(peer, { type: 'handoverRefused', session, term: state.term, code, message })
+    }
+    state.event({ kind: 'handOverFailed', site: handing.site, code, message })
+    this.#review()
+  }
+
+  /** The replica that everything has come to; undefined while it has not. Calls the hand-over off where it is hopeless. */
+  readyToHandOver(): Progress | undefined {
+    const handing = this.#handing
+    if (handing === undefined) return undefined
+    const { now, timings, last, durableLsn, committedLsn } = this.#state
+    const progress = this.#attachments.ofSite(handing.site)
+    const problem = handOverProblem(handing, { progress, now, timings })
+    if (problem !== undefined) this.callOffHandOver(problem.code, problem.message)
+    if (problem !== undefined || progress === undefined) return undefined
+    return isHandOverReady(progress, { lastLsn: last.lsn, durableLsn, committedLsn }) ? progress : undefined
+  }
+
   tick(): void {
     const { now, timings } = this.#state
     let changed = false
@@ -296,7 +434,8 @@ export class Master {
         changed = true
         continue
       }
-      if (now - progress.heartbeatAt >= timings.heartbeatMs || this.#mustProbe(progress)) {
+      const isDue = now - progress.heartbeatAt >= timings.heartbeatMs
+      if (isDue || this.#mustProbe(progress) || (progress.votes && !this.#reignCheck.isAsked(progress))) {
         this.#heartbeat(progress, true)
       }
       this.#feed.pump(progress)
@@ -322,9 +461,18 @@ export class Master {
     }
   }
 
-  /** Ends the role. */
-  end(options: { code: ErrorCode; message: string }): void {
-    for (const progress of [...this.#attachments.all()]) this.#drop(progress, { ...options, tell: true })
+  /** Ends the role. `heir` has been told already. */
+  end(options: { code: ErrorCode; message: string; master?: string; heir?: Progress }): void {
+    const { heir, ...why } = options
+    const handing = this.#handing
+    this.#handing = undefined
+    if (handing !== undefined && heir === undefined) {
+      const { message } = why
+      this.#state.event({ kind: 'handOverFailed', site: handing.site, code: 'TRANSFER_FAILED', message })
+    }
+    for (const progress of [...this.#attachments.all()]) {
+      this.#drop(progress, { ...why, tell: progress !== heir })
+    }
   }
 
   // ---- for the status and receipts
@@ -366,6 +514,7 @@ export class Master {
       fromMaster: true,
       code: 'CONNECTION_CLOSED',
       message: 'the session is not known',
+      master: '',
     })
     return ignore('the session is not known')
   }
@@ -385,7 +534,8 @@ export class Master {
     const state = this.#state
     const { databaseId, last, history, site, term, committedLsn, permanentLsn, timings } = state
     assert(databaseId !== undefined, 'a master has a database')
-    const { attest, window, sites = 0 } = this.#settings
+    const { attest, window } = this.#settings
+    const sites = this.#sites ?? 0
     const { heartbeatMs, silenceTimeoutMs } = timings
     const { session, agreedLsn } = progress
     // The answer to a repeated Join may find the log longer than the first one did.
@@ -435,6 +585,8 @@ export class Master {
     state.counters.heartbeats++
     progress.toldLsn = committedLsn
     if (ackNow) progress.heartbeatAt = now
+    const stamp = ackNow ? progress.drawStamp(now) : 0
+    if (ackNow) this.#reignCheck.asked(progress, stamp)
     state.send(progress.peer, {
       type: 'heartbeat',
       session: progress.session,
@@ -443,7 +595,7 @@ export class Master {
       sentLsn: progress.sentLsn,
       committedLsn,
       permanentLsn,
-      stamp: ackNow ? progress.drawStamp(now) : 0,
+      stamp,
       attest,
       window,
       ackNow,
@@ -489,22 +641,23 @@ export class Master {
 
   /** Whether commits wait for this replica, and would go on without it. */
   #isWaitedFor(progress: Progress): boolean {
-    const { mode, acks, sites } = this.#settings
+    const { mode, acks } = this.#settings
     if (!progress.votes) return false
-    return mode === 'async' ? progress.join.forceSync : dependsOnAttached(acks, sites !== undefined)
+    return mode === 'async' ? progress.join.forceSync : dependsOnAttached(acks, this.#sites !== undefined)
   }
 
   #drop(progress: Progress, options: DetachOptions): void {
     const state = this.#state
     const { site, peer, session } = progress
-    const { code, message } = options
+    const { code, message, master = '' } = options
     progress.snapshot?.close()
     this.#attachments.remove(progress)
     const lsn = state.last.lsn
     this.#attachments.noteDetachment({ site, code, lsn, at: state.now })
     state.counters.detachments++
     if (options.tell) {
-      state.send(peer, { type: 'detach', session, term: state.term, fromMaster: true, code, message })
+      const { term } = state
+      state.send(peer, { type: 'detach', session, term, fromMaster: true, code, message, master })
       if (options.keepPeer !== true) state.emit({ kind: 'disconnect', peer, code, reason: message })
     }
     state.event({ kind: 'replicaDetached', site, peer, code, message, lsn })
@@ -577,7 +730,7 @@ export class Master {
   #review(): void {
     const state = this.#state
     const { inStep, snapshots, forcedLsn } = this.#gather()
-    const { sites } = this.#settings
+    const sites = this.#sites
     const positions: CommitPositions = {
       lastLsn: state.last.lsn,
       ownWrittenLsn: state.writtenLsn,
@@ -605,8 +758,20 @@ export class Master {
       state.event({ kind: hasQuorum ? 'quorumGained' : 'quorumLost', have: inStep, need: quorum })
     }
     const lagBytes = (): number => this.#slowestLagBytes()
-    const gate = decideGate(this.#settings, { inStep, snapshots, lagBytes })
+    const gate = decideGate(this.#settings, {
+      inStep,
+      snapshots,
+      lagBytes,
+      isHandingOver: this.#handing !== undefined,
+    })
     if (!sameGate(gate, this.#gate)) state.event({ kind: 'gate', gate })
     this.#gate = gate
   }
+}
+
+/** Sites that are on one of two lists only, or with another incarnation. */
+function countChanged(a: Members, b: Members): number {
+  const missing = (from: Members, other: Members): number =>
+    from.members.filter(({ site, incarnation }) => memberOf(other, site)?.incarnation !== incarnation).length
+  return Math.max(missing(a, b), missing(b, a))
 }

@@ -11,10 +11,18 @@ import { type ErrorCode, errorCatalogue } from '../base/errors.ts'
 import { limits } from '../base/limits.ts'
 import type { Attest } from '../base/policy.ts'
 import type { SnapshotResume } from './core-options.ts'
+import type { Envelope } from './envelope.ts'
+import {
+  groupFlags,
+  groupMessageFlags,
+  groupTypeNumbers,
+  readGroupMessage,
+  writeGroupMessage,
+} from './group-codec.ts'
 import { messageLimits } from './message-limits.ts'
 import { MessageReader } from './message-reader.ts'
 import { MessageWriter } from './message-writer.ts'
-import type { Accept, Envelope, Heartbeat, Join, Message, MessageType, SyncPlan } from './messages.ts'
+import type { Accept, Heartbeat, Join, Message, MessageType, SyncPlan } from './messages.ts'
 
 export const protocolVersion = 1
 
@@ -32,6 +40,7 @@ const typeNumbers: Readonly<Record<MessageType, number>> = {
   snapshotEnd: 11,
   detach: 12,
   higherTerm: 13,
+  ...groupTypeNumbers,
 }
 const plans: readonly SyncPlan[] = ['equal', 'stream', 'rewind', 'snapshot']
 const attests: readonly Attest[] = ['received', 'durable', 'applied']
@@ -44,6 +53,7 @@ const joinFlag = {
   database: 16,
   resume: 32,
   mixed: 64,
+  member: 128,
 } as const
 const ackNowFlag = 1
 const busyFlag = 1
@@ -126,12 +136,16 @@ export function encodeMessage(message: Message): Uint8Array {
       begin(out, message, message.fromMaster ? fromMasterFlag : 0)
       out.text(message.code, messageLimits.codeBytesMax)
       out.text(message.message, messageLimits.messageBytesMax)
+      out.text(message.master, messageLimits.addressBytesMax)
       break
     case 'higherTerm':
       begin(out, message, 0)
       out.text(message.databaseId, limits.siteIdBytesMax)
       out.text(message.site, limits.siteIdBytesMax)
       break
+    default:
+      begin(out, message, groupMessageFlags(message))
+      writeGroupMessage(out, message)
   }
   return out.finish()
 }
@@ -146,8 +160,11 @@ function writeJoin(out: MessageWriter, message: Join): void {
   if (databaseId !== undefined) flags |= joinFlag.database
   if (resume !== undefined) flags |= joinFlag.resume
   if (mixed !== undefined) flags |= joinFlag.mixed
+  if (message.member) flags |= joinFlag.member
   begin(out, message, flags)
   out.text(message.site, limits.siteIdBytesMax)
+  out.text(message.incarnation, limits.siteIdBytesMax)
+  out.text(message.address, messageLimits.addressBytesMax)
   if (databaseId !== undefined) out.text(databaseId, limits.siteIdBytesMax)
   out.u64(message.firstLsn)
   out.place(message.last)
@@ -275,29 +292,34 @@ function readRare(input: MessageReader, { type, flags, envelope }: Head): Messag
     case typeNumbers.detach: {
       const code = input.text(messageLimits.codeBytesMax)
       const message = input.text(messageLimits.messageBytesMax)
-      return { type: 'detach', session, term, fromMaster: (flags & fromMasterFlag) !== 0, code, message }
+      const master = input.text(messageLimits.addressBytesMax)
+      const fromMaster = (flags & fromMasterFlag) !== 0
+      return { type: 'detach', session, term, fromMaster, code, message, master }
     }
     case typeNumbers.higherTerm: {
       const databaseId = input.name()
       return { type: 'higherTerm', session, term, databaseId, site: input.text(limits.siteIdBytesMax) }
     }
     default:
-      return undefined
+      return readGroupMessage(input, { type, flags, envelope })
   }
 }
 
 const flagsOf: Readonly<Record<number, number>> = {
-  [typeNumbers.join]: 127,
+  [typeNumbers.join]: 255,
   [typeNumbers.append]: ackNowFlag,
   [typeNumbers.ack]: busyFlag,
   [typeNumbers.heartbeat]: ackNowFlag,
   [typeNumbers.snapshotBegin]: resumedFlag | reignFlag,
   [typeNumbers.detach]: fromMasterFlag,
+  ...groupFlags,
 }
 
 function readJoin(input: MessageReader, { flags, envelope }: Head): Join {
   input.expect(envelope.session !== 0, 'a Join has no session')
   const site = input.name()
+  const incarnation = input.text(limits.siteIdBytesMax)
+  const address = input.text(messageLimits.addressBytesMax)
   const databaseId = (flags & joinFlag.database) === 0 ? undefined : input.name()
   const firstLsn = input.lsn()
   const last = input.place()
@@ -313,6 +335,8 @@ function readJoin(input: MessageReader, { flags, envelope }: Head): Join {
     ...envelope,
     databaseId,
     site,
+    incarnation,
+    address,
     history,
     firstLsn,
     last,
@@ -322,6 +346,7 @@ function readJoin(input: MessageReader, { flags, envelope }: Head): Join {
     snapshot: (flags & joinFlag.snapshot) !== 0,
     forceSync: (flags & joinFlag.forceSync) !== 0,
     view: (flags & joinFlag.view) !== 0,
+    member: (flags & joinFlag.member) !== 0,
     mixed: (flags & joinFlag.mixed) === 0 ? undefined : readMixed(input),
     resume: (flags & joinFlag.resume) === 0 ? undefined : readResume(input),
   }

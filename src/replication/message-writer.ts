@@ -4,7 +4,7 @@ import type { RecordPlace } from '../base/batch.ts'
 import { utf8Encode } from '../base/bytes.ts'
 import type { History, HistoryEntry } from '../base/history.ts'
 import { limits } from '../base/limits.ts'
-import type { Envelope } from './messages.ts'
+import type { Envelope } from './envelope.ts'
 
 /** One buffer serves all encoding, because it is synchronous; what is returned is a copy. */
 const scratch = new Uint8Array(limits.handshakeFrameBytesMax)

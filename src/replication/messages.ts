@@ -6,21 +6,21 @@
 
 import type { RecordPlace } from '../base/batch.ts'
 import type { History, HistoryEntry } from '../base/history.ts'
-import type { Lsn, Term } from '../base/lsn.ts'
+import type { Lsn } from '../base/lsn.ts'
 import type { Attest } from '../base/policy.ts'
 import type { SnapshotResume } from './core-options.ts'
-
-export interface Envelope {
-  /** 0 where a message belongs to no attachment. */
-  readonly session: number
-  readonly term: Term
-}
+import type { Envelope } from './envelope.ts'
+import type { GroupMessage } from './group-messages.ts'
 
 /** Replica to master, repeated until it is answered: who I am and what my log is. */
 export interface Join extends Envelope {
   readonly type: 'join'
   readonly databaseId: string | undefined
   readonly site: string
+  /** Of the site's data folder: base/membership.ts. */
+  readonly incarnation: string
+  /** Where the site can be reached, if it listens; else ''. */
+  readonly address: string
   readonly history: History
   readonly firstLsn: Lsn
   readonly last: RecordPlace
@@ -30,6 +30,8 @@ export interface Join extends Envelope {
   readonly snapshot: boolean
   readonly forceSync: boolean
   readonly view: boolean
+  /** It runs in a group, and is a member or asks to become one. */
+  readonly member: boolean
   readonly resume: SnapshotResume | undefined
   /** Where the store here has rows of two ages: which record makes them one state. */
   readonly mixed: { readonly lsn: Lsn; readonly reign: HistoryEntry } | undefined
@@ -155,6 +157,8 @@ export interface Detach extends Envelope {
   readonly fromMaster: boolean
   readonly code: string
   readonly message: string
+  /** Where the next master is, if the sender knows; else ''. */
+  readonly master: string
 }
 
 /** Answer to one who acts as master in a lower term. `term` is the higher one. */
@@ -179,5 +183,6 @@ export type Message =
   | SnapshotEnd
   | Detach
   | HigherTerm
+  | GroupMessage
 
 export type MessageType = Message['type']

@@ -20,6 +20,7 @@ const inflightGrainBytes = 65_536
 export interface ProgressOptions {
   readonly peer: PeerId
   readonly join: Join
+  readonly votes: boolean
   readonly plan: SyncPlan
   readonly agreedLsn: Lsn
   /** The end of the master's log when the replica attached. */
@@ -41,6 +42,8 @@ export class Progress {
   /** Has caught up once: from then on it is one of the attached that policies count. */
   inStep = false
   snapshot: SnapshotSender | undefined
+  /** Its acks count. In a group only those of members do. */
+  votes: boolean
   congested = false
   /** A read of the log is under way for it. */
   reading = false
@@ -78,6 +81,7 @@ export class Progress {
     this.site = join.site
     this.session = join.session
     this.join = join
+    this.votes = options.votes
     this.plan = options.plan
     this.agreedLsn = options.agreedLsn
     this.targetLsn = options.targetLsn
@@ -91,10 +95,6 @@ export class Progress {
     this.#floorLsn = options.agreedLsn
     this.#sentLsn = options.agreedLsn
     this.#sentMaxLsn = options.agreedLsn
-  }
-
-  get votes(): boolean {
-    return !this.join.view
   }
 
   get receivedLsn(): Lsn {

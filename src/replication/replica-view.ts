@@ -20,6 +20,8 @@ export function replicaView(
     inStep: progress.inStep,
     view: join.view,
     forceSync: join.forceSync,
+    votes: progress.votes,
+    member: join.member ? { address: join.address, incarnation: join.incarnation } : undefined,
     receivedLsn: progress.receivedLsn,
     durableLsn: progress.durableLsn,
     appliedLsn: progress.appliedLsn,

@@ -13,8 +13,9 @@ import { AckPacer, type AckPositions } from './ack-pacer.ts'
 import type { FollowOptions, PeerId, SnapshotResume } from './core-options.ts'
 import { type CoreState, samePlace } from './core-state.ts'
 import { ignore, type StepResult, type StopReason, type SyncHow, stepOk } from './effects.ts'
+import type { Handover, HeardMaster } from './group-messages.ts'
 import { knownCode } from './message-codec.ts'
-import type { Accept, Append, Heartbeat, Message, Refuse } from './messages.ts'
+import type { Accept, Append, Detach, Heartbeat, Message, Refuse } from './messages.ts'
 import { RecordIntake } from './record-intake.ts'
 import { SnapshotReceiver } from './snapshot-receiver.ts'
 import { SyncWatch } from './sync-watch.ts'
@@ -33,6 +34,7 @@ export type MasterMessage = Extract<
       | 'snapshotRows'
       | 'snapshotEnd'
       | 'detach'
+      | 'handoverRefused'
   }
 >
 
@@ -102,6 +104,19 @@ export class Replica {
     return this.#options.address
   }
 
+  /** The driver is changing the log or the store. */
+  get isBusy(): boolean {
+    return this.#phase === 'rewinding' || this.#phase === 'snapshot'
+  }
+
+  /** The master, if it has accepted this site and was heard within `withinMs`. */
+  heardMaster(withinMs: number): HeardMaster | undefined {
+    const accept = this.#accept
+    if (accept === undefined || this.#phase === 'ended' || this.#stopAfter !== undefined) return undefined
+    if (this.#state.now - this.#heardAt > withinMs) return undefined
+    return { site: accept.site, term: this.#term, address: this.#options.address ?? '' }
+  }
+
   /** Every record that the attach was about is here and readable. */
   get isSynced(): boolean {
     return this.#watch?.isDone === true
@@ -118,6 +133,11 @@ export class Replica {
     if (this.#phase === 'ended' || this.#stopAfter !== undefined) return ignore('the attachment has ended')
     if (message.type === 'detach') return this.#detached(message)
     if (message.type === 'refuse') return this.#refused(message)
+    if (message.type === 'handoverRefused') {
+      const code = knownCode(message.code, 'TRANSFER_FAILED')
+      this.#state.event({ kind: 'handOverFailed', site: this.#state.site, code, message: message.message })
+      return stepOk
+    }
     if (message.term < this.#knownTerm) return this.#staleMaster(message.term)
     this.#heardAt = this.#state.now
     if (message.type === 'accept') return this.#accepted(message)
@@ -158,15 +178,64 @@ export class Replica {
     return ignore(`term ${term} is over`)
   }
 
-  #detached(message: { code: string; message: string }): StepResult {
+  #detached(message: Detach): StepResult {
     if (this.#phase === 'finishing') return stepOk
-    const isLost = message.code === 'CONNECTION_CLOSED'
-    this.#stop({
-      reason: isLost ? 'connection-lost' : 'detached-by-master',
-      code: knownCode(message.code, 'DETACHED'),
-      message: message.message,
-    })
+    const code = knownCode(message.code, 'DETACHED')
+    const hasMoved = code === 'REPLACED' && message.master !== ''
+    const reason = hasMoved
+      ? 'replaced'
+      : message.code === 'CONNECTION_CLOSED'
+        ? 'connection-lost'
+        : 'detached-by-master'
+    const { master } = message
+    this.#stop({ reason, code, message: message.message, ...(master === '' ? {} : { master }) })
     return stepOk
+  }
+
+  // ---- becoming master
+
+  /** Asks the master to hand over to this site. */
+  askTakeOver(address: string): void {
+    const { session, peer } = this
+    this.#state.send(peer, { type: 'takeOver', session, term: this.#term, address })
+  }
+
+  /**
+   * The master has given its place to this site. Takes it, and ends the attachment, if everything there was is on disk
+   * here: the master has made sure of it, so this is a check.
+   */
+  takeHandover(handover: Handover): StepResult | undefined {
+    const state = this.#state
+    const { last, durableLsn, databaseId } = state
+    const mayTake = this.#phase === 'following' || this.#phase === 'joining'
+    if (!mayTake || databaseId === undefined || this.#foreignTerm !== undefined) {
+      return ignore('this site cannot take over now')
+    }
+    // Told once more, after this site died before it could begin: the term is its own, and nothing was written in it.
+    const isOurs = handover.term === state.term && state.termMaster === state.site && last.term < state.term
+    if (handover.term <= state.term && (handover.grouped || !isOurs)) return ignore('the term is over')
+    if (handover.lsn !== last.lsn || durableLsn !== last.lsn) {
+      return ignore(`the master hands over at LSN ${handover.lsn}, this site has ${durableLsn}`)
+    }
+    this.#learn(handover.lsn, noLsn)
+    this.#stop({
+      reason: 'became-master',
+      code: undefined,
+      message: 'the master has handed over to this site',
+    })
+    return undefined
+  }
+
+  /** In a group: joins once more, because its incarnation has changed. */
+  joinAnew(): void {
+    if (this.#options.member === undefined) return
+    const message = 'the data here was replaced, and with it the incarnation of this site'
+    this.#quit({ reason: 'connection-lost', code: 'CONNECTION_CLOSED', message })
+  }
+
+  /** A new term begins for this site: it follows nobody any more. */
+  endForTerm(message: string): void {
+    this.#quit({ reason: 'connection-lost', code: 'REPLACED', message })
   }
 
   #refused(message: Refuse): StepResult {
@@ -182,8 +251,8 @@ export class Replica {
 
   #sendJoin(): void {
     const state = this.#state
-    const { databaseId, site, history, firstLsn, last, durableLsn, permanentLsn } = state
-    const { replace, snapshot, forceSync, view } = this.#options
+    const { databaseId, site, incarnation, history, firstLsn, last, durableLsn, permanentLsn } = state
+    const { replace, snapshot, forceSync, view, member } = this.#options
     const { mixed } = state
     state.send(this.peer, {
       type: 'join',
@@ -191,6 +260,8 @@ export class Replica {
       term: databaseId === undefined ? noTerm : state.term,
       databaseId,
       site,
+      incarnation,
+      address: member?.address ?? '',
       history,
       firstLsn,
       last,
@@ -201,6 +272,7 @@ export class Replica {
       snapshot: snapshot === true || (mixed !== undefined && mixed.reign === undefined),
       forceSync: forceSync === true,
       view: view === true,
+      member: member !== undefined,
       resume: this.#resume(),
       mixed: mixed?.reign && { lsn: mixed.lsn, reign: mixed.reign },
     })
@@ -566,7 +638,8 @@ export class Replica {
     const { session, peer } = this
     const code = stop.code ?? 'DETACHED'
     const { message } = stop
-    this.#state.send(peer, { type: 'detach', session, term: this.#term, fromMaster: false, code, message })
+    const term = this.#term
+    this.#state.send(peer, { type: 'detach', session, term, fromMaster: false, code, message, master: '' })
     this.#stop(stop)
   }
 

@@ -35,6 +35,12 @@ export interface Timings {
   readonly snapshotWindowChunksMax: number
   /** A snapshot that makes no progress for so long fails. */
   readonly snapshotTimeoutMs: number
+  /** A member that hears no master for so long looks for another; a master without a majority for so long steps down. */
+  readonly electionTimeoutMs: number
+  /** How often a site tells of itself on its links when nothing has changed. */
+  readonly helloMs: number
+  /** How long writes may wait for a hand-over before it is given up. */
+  readonly handOverTimeoutMs: number
 }
 
 export const defaultTimings: Timings = {
@@ -56,6 +62,9 @@ export const defaultTimings: Timings = {
   snapshotWindowBytesMax: 4 * 1_048_576,
   snapshotWindowChunksMax: 64,
   snapshotTimeoutMs: 60_000,
+  electionTimeoutMs: 300,
+  helloMs: 500,
+  handOverTimeoutMs: 5_000,
 }
 
 /** A wait that doubles: when the next try is due. */

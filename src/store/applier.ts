@@ -16,6 +16,7 @@ import type { History, HistoryEntry } from '../base/history.ts'
 import { type Lsn, lsnPlus, noLsn, noTerm } from '../base/lsn.ts'
 import type { Timer, Timers } from '../env/host.ts'
 import {
+  hasWrites,
   placeAt,
   readU32,
   recordField,
@@ -336,7 +337,7 @@ export class Applier {
         const end = at + readU32(bytes, at + recordField.length)
         const start = at + recordHeaderBytes
         this.#beginRecord(batch, { bytes, at, end })
-        if (bytes[at + recordField.kind] === recordKind.commit) {
+        if (hasWrites(bytes[at + recordField.kind] as number)) {
           if (end - start <= smallRecordBytes) eachWrite(bytes, start, end, visitor)
           else await this.#decodeLarge(bytes, { start, end, visitor })
         }

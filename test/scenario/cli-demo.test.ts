@@ -5,7 +5,7 @@ import { mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { ExpectedRow } from '../../src/cli/demo/messages.ts'
-import { momentsOf } from '../../src/cli/demo/moments.ts'
+import { type Moment, momentsOf } from '../../src/cli/demo/moments.ts'
 import type { DemoReport } from '../../src/cli/demo/report.ts'
 import { SiteHandle } from '../../src/cli/demo/site-handle.ts'
 import { atEnd } from '../support/at-end.ts'
@@ -14,12 +14,18 @@ import { withTempFolder } from '../support/temp-folder.ts'
 import { waitUntil } from '../support/wait-until.ts'
 
 test('the same seed kills at the same moments', () => {
-  assert.deepEqual(momentsOf(7, 100_000), momentsOf(7, 100_000))
-  assert.notDeepEqual(momentsOf(7, 100_000), momentsOf(8, 100_000))
+  const moments = (seed: number, kills = 5): Moment[] => momentsOf(seed, { cities: 1000, kills })
+  assert.deepEqual(moments(7), moments(7))
+  assert.notDeepEqual(moments(7), moments(8))
   for (let seed = 0; seed < 200; seed++) {
-    const { killReplica, restartReplica, addReplica, killMaster } = momentsOf(seed, 1000)
-    assert.ok(0 < killReplica && killReplica < restartReplica && restartReplica < addReplica)
-    assert.ok(addReplica < killMaster && killMaster < 1000)
+    for (const kills of [1, 5, 20]) {
+      const at = [0, ...moments(seed, kills).map(({ acknowledged }) => acknowledged), 1000]
+      assert.equal(at.length, kills + 2)
+      assert.ok(
+        at.every((each, index) => index === 0 || each > (at[index - 1] ?? 0)),
+        `seed ${seed}: ${at}`,
+      )
+    }
   }
 })
 
@@ -30,8 +36,15 @@ function runDemo(t: TestContext, ...args: string[]): { cli: ReturnType<typeof st
   return { cli, temp }
 }
 
-test('[E8] the demo loses nothing, says so with figures, and leaves nothing behind', async (t) => {
-  const { cli, temp } = runDemo(t, '--cities', '6000', '--seed', '5', '--json')
+function nothingIsLeft(temp: string): void {
+  assert.deepEqual(
+    readdirSync(temp).filter((name) => name.startsWith('coterie')),
+    [],
+  )
+}
+
+test('[E8] the demo kills the master again and again, loses nothing, and says so with figures', async (t) => {
+  const { cli, temp } = runDemo(t, '--cities', '6000', '--kills', '3', '--seed', '5', '--json')
   const { code, stdout, stderr } = await cli.ended
   assert.equal(code, 0, stderr)
   const report = JSON.parse(stdout) as DemoReport
@@ -39,26 +52,48 @@ test('[E8] the demo loses nothing, says so with figures, and leaves nothing behi
   assert.equal(report.lost, 0)
   assert.equal(report.digestsEqual, true)
   assert.deepEqual(
-    report.sites.map(({ rows, checked, wrong }) => [rows, checked, wrong]),
-    Array.from({ length: 4 }, () => [6000, 6000, 0]),
+    report.sites.map(({ site, checked, wrong }) => [site, checked, wrong]),
+    ['a', 'b', 'c'].map((site) => [site, 6000, 0]),
   )
-  assert.equal(report.catchUp.kind, 'incremental')
-  assert.ok(report.unknown.total > 0, 'commits were under way when the master died')
+  // Every city, and the row with the members of the group.
+  assert.deepEqual(new Set(report.sites.map(({ rows }) => rows)), new Set([6001]))
+  assert.equal(report.failovers.length, 3)
+  for (const { killed, master, masterMs, commitMs, lost } of report.failovers) {
+    assert.notEqual(killed, master)
+    assert.ok(0 < masterMs && masterMs <= commitMs)
+    assert.equal(lost, 0)
+  }
+  const acknowledged = report.failovers.map((failover) => failover.acknowledged)
   assert.deepEqual(
-    readdirSync(temp).filter((name) => name.startsWith('coterie')),
-    [],
+    acknowledged,
+    [...acknowledged].sort((left, right) => left - right),
   )
+  assert.ok(
+    report.failovers.some(({ unknown }) => unknown > 0),
+    'commits were under way when a master died',
+  )
+  nothingIsLeft(temp)
+})
+
+test('[E8] the demo prints a line for each failover and ends with what it counted', async (t) => {
+  const { cli, temp } = runDemo(t, '--cities', '2000', '--kills', '2', '-q')
+  const { code, stdout, stderr } = await cli.ended
+  assert.equal(code, 0, stderr)
+  const lines = stdout.split('\n').filter((line) => line.startsWith('kill -9'))
+  assert.equal(lines.length, 2, stdout)
+  for (const line of lines) {
+    assert.match(line, /^kill -9 [abc] -> [abc] master in [\d,]+ ms, acknowledged [\d,]+, lost 0$/)
+  }
+  assert.match(stdout, /^acknowledged 2,000, lost 0\n$/m)
+  nothingIsLeft(temp)
 })
 
 test('an interrupted demo ends its processes and removes its folder', async (t) => {
   const { cli, temp } = runDemo(t, '--seed', '5')
-  await cli.says(/master a and replicas/)
+  await cli.says(/^kill -9 /m, 60_000)
   const { code } = await cli.signal('SIGINT')
   assert.equal(code, 130)
-  assert.deepEqual(
-    readdirSync(temp).filter((name) => name.startsWith('coterie')),
-    [],
-  )
+  nothingIsLeft(temp)
 })
 
 test('a site of the demo reports a row that is missing, another value, and a token that is not applied', async (t) => {
@@ -69,7 +104,7 @@ test('a site of the demo reports a row that is missing, another value, and a tok
   site.on('acks', (event) => {
     for (const [index, token] of event.acked) acked.set(index, token)
   })
-  await site.ask({ type: 'serve', path: site.path, site: 'x', listen: 'tcp://127.0.0.1:0', sites: 1 })
+  await site.ask({ type: 'join', path: site.path, site: 'x', listen: 'tcp://127.0.0.1:0', seeds: [] })
   await site.ask({ type: 'put', rows: [0, 1, 2].map((index) => [index, `k${index}`, `v${index}`] as const) })
   await waitUntil(() => acked.size === 3, { what: 'all are acknowledged' })
   const token = (index: number): string => acked.get(index) ?? ''

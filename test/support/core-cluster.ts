@@ -5,7 +5,7 @@ import type { Term } from '../../src/base/lsn.ts'
 import { Prng } from '../../src/base/prng.ts'
 import type { FollowOptions, PeerId, ServeOptions } from '../../src/replication/core-options.ts'
 import type { Effect, StepResult } from '../../src/replication/effects.ts'
-import { decodeMessage } from '../../src/replication/message-codec.ts'
+import { decodeMessage, encodeMessage } from '../../src/replication/message-codec.ts'
 import type { Message } from '../../src/replication/messages.ts'
 import type { Timings } from '../../src/replication/timings.ts'
 import { FakeSite, type World } from './fake-site.ts'
@@ -54,12 +54,20 @@ export class CoreCluster implements World {
   onEffect: ((site: FakeSite, effect: Effect) => void) | undefined
   onMessage: ((from: FakeSite, to: FakeSite, message: Message) => void) | undefined
   onResult: ((site: FakeSite, message: Message, result: StepResult) => void) | undefined
+  /** Those who act on effects beside the site itself. */
+  readonly drivers: ((site: FakeSite, effect: Effect) => void)[] = []
+  /** A connection has ended, for both. */
+  onClosed: ((a: FakeSite, b: FakeSite, peer: PeerId) => void) | undefined
   onStep: ((site: FakeSite) => void) | undefined
   /** Says which messages the network takes away, beside the random loss. */
   drops: ((from: FakeSite, to: FakeSite, message: Message) => boolean) | undefined
+  /** Messages as a lying network has them. */
+  alter: ((message: Message) => Message) | undefined
   messages = 0
   /** The last message of each kind that was sent from one site to another, as `a>b append`. */
   readonly lastSent: Map<string, { control: Uint8Array; rec: Uint8Array | undefined }> = new Map()
+  /** Of sites that are added from now on. */
+  readonly timings: Partial<Timings>
   readonly #options: ClusterOptions
   readonly #syncMs: readonly [number, number]
   #due: Due[] = []
@@ -69,6 +77,7 @@ export class CoreCluster implements World {
 
   constructor(options: ClusterOptions = {}) {
     this.#options = options
+    this.timings = { ...options.timings }
     this.prng = new Prng(options.seed ?? 1)
     this.network = {
       loss: 0,
@@ -82,8 +91,7 @@ export class CoreCluster implements World {
   }
 
   add(name: string, options: { databaseId?: string } = {}): FakeSite {
-    const { timings } = this.#options
-    const site = new FakeSite(name, this, { ...options, ...(timings === undefined ? {} : { timings }) })
+    const site = new FakeSite(name, this, { ...options, timings: this.timings })
     this.sites.set(name, site)
     this.#tick(site)
     return site
@@ -173,6 +181,7 @@ export class CoreCluster implements World {
 
   report(site: FakeSite, effect: Effect): void {
     this.onEffect?.(site, effect)
+    for (const driver of this.drivers) driver(site, effect)
   }
 
   afterStep(site: FakeSite): void {
@@ -199,10 +208,11 @@ export class CoreCluster implements World {
     const link = this.#links.get(effect.to)
     if (link === undefined || !link.isOpen) return
     const to = link.a === site ? link.b : link.a
-    const { control, rec } = effect
-    const decoded = decodeMessage(control)
+    const { rec } = effect
+    const decoded = decodeMessage(effect.control)
     if (!decoded.ok) throw new Error(`${site.name} sends what cannot be read: ${decoded.reason}`)
-    const { message } = decoded
+    const message = this.alter?.(decoded.message) ?? decoded.message
+    const control = message === decoded.message ? effect.control : encodeMessage(message)
     this.messages++
     this.lastSent.set(`${site.name}>${to.name} ${message.type}`, { control, rec })
     this.onMessage?.(site, to, message)
@@ -279,6 +289,7 @@ export class CoreCluster implements World {
       if (!link.isOpen) return
       link.isOpen = false
       this.#links.delete(link.id)
+      this.onClosed?.(link.a, link.b, link.id)
       for (const site of [link.a, link.b]) {
         site.step((core) => core.disconnected({ peer: link.id, now: this.now }))
       }

@@ -11,13 +11,20 @@
 //   cut A B / heal              parts sites                         congest A B on|off
 //   crash A / restart A         disconnect A                        trim A LSN         slow A FACTOR
 //   detach A SITE               stop A (serving)                    adopt A TERM [master]
+//   found A [priority=N]        a group with A as its first member and master
+//   join A [priority=N]         a site that joins it (core-group.ts is its driver)
+//   transfer A B                A hands over to B                   takeover A B       A asks its master; B is its address
+//   stepdown A                  gives up mastership                 remove A           A is to be no member any more
+//   wipe A                      (while it is down) loses its disk   members A / group  prints members / who is what
 //   show A / rows A             prints positions / the store        trace on|off       prints messages
 
 import type { Lsn, Term } from '../../src/base/lsn.ts'
+import type { Members } from '../../src/base/membership.ts'
 import type { CommitException } from '../../src/base/policy.ts'
 import type { Effect, StepResult } from '../../src/replication/effects.ts'
 import type { Message } from '../../src/replication/messages.ts'
 import { CoreCluster } from './core-cluster.ts'
+import { CoreGroup } from './core-group.ts'
 import type { FakeSite } from './fake-site.ts'
 
 /** Runs a whole file of stories and returns it with the logs as they really are. */
@@ -47,6 +54,8 @@ export function runScript(text: string): string {
 
 class ScriptRunner {
   readonly #cluster = new CoreCluster({ seed: 1, syncMs: [1, 1] })
+  #group: CoreGroup | undefined
+  readonly #masters = new Map<string, string>()
   #log: string[] = []
   #isTracing = false
   #drops: { link: string; type: string; left: number }[] = []
@@ -122,8 +131,60 @@ class ScriptRunner {
         this.#say(`${name} rows ${cluster.get(name).storeText()}`)
         return
       default:
-        this.#fault(verb, name, rest)
+        if (!this.#groupCommand(verb, name, rest)) this.#fault(verb, name, rest)
     }
+  }
+
+  #groupCommand(verb: string, name: string, rest: readonly string[]): boolean {
+    const cluster = this.#cluster
+    const { now } = cluster
+    // A group hears its master more often, and its sites ask nobody for long.
+    this.#group ??= verb === 'found' ? this.#newGroup() : undefined
+    const group = this.#group
+    if (group === undefined) return false
+    switch (verb) {
+      case 'found':
+        group.found(name, optionsOf(rest))
+        return true
+      case 'join':
+        group.join(name, optionsOf(rest))
+        return true
+      case 'crash':
+        group.crash(name)
+        return true
+      case 'restart':
+        group.restart(name)
+        return true
+      case 'wipe':
+        cluster.get(name).wipe()
+        return true
+      case 'remove':
+        group.remove(name)
+        return true
+      case 'transfer':
+        this.#refusable(name, () => group.handOver(cluster.get(name), rest[0] ?? ''))
+        return true
+      case 'takeover':
+        cluster.get(name).step((core) => core.askTakeOver({ address: rest[0] ?? name, now }))
+        return true
+      case 'stepdown':
+        this.#refusable(name, () => cluster.get(name).step((core) => core.stepDown(now)))
+        return true
+      case 'members':
+        this.#say(`${name} members ${membersText(cluster.get(name).core.membership)}`)
+        return true
+      case 'group':
+        for (const site of group.sites) this.#say(siteText(site))
+        return true
+      default:
+        return false
+    }
+  }
+
+  #newGroup(): CoreGroup {
+    const timings = { heartbeatMs: 100, initialTimeoutMs: 2_000, silenceTimeoutMs: 2_000 }
+    Object.assign(this.#cluster.timings, timings)
+    return new CoreGroup(this.#cluster)
   }
 
   #fault(verb: string, name: string, rest: readonly string[]): void {
@@ -209,6 +270,7 @@ class ScriptRunner {
     const options = optionsOf(words.filter((word) => /^(acks|durability)=/.test(word)))
     const gate = site.core.gate()
     if (!gate.open) this.#say(`${site.name} gate ${fieldsText(gate)}`)
+    if (site.core.role !== 'master') return
     if (Object.keys(options).length === 0) {
       site.write(texts)
       return
@@ -230,10 +292,18 @@ class ScriptRunner {
     }
   }
 
+  /** Who is master is told again and again; the log says it once. */
+  #isNews(name: string, master: string): boolean {
+    if (this.#masters.get(name) === master) return false
+    this.#masters.set(name, master)
+    return true
+  }
+
   #effect(site: FakeSite, effect: Effect): void {
     const { name } = site
     switch (effect.kind) {
       case 'event':
+        if (effect.event.kind === 'masterFound' && !this.#isNews(name, fieldsText(effect.event))) return
         this.#say(`${name} ${eventText(effect.event)}`)
         return
       case 'commit':
@@ -245,7 +315,10 @@ class ScriptRunner {
         )
         return
       case 'steppedDown':
-        this.#say(`${name} stepped down for term ${effect.term}`)
+        this.#say(`${name} stepped down for term ${effect.term}: ${effect.reason}`)
+        return
+      case 'elected':
+        this.#say(`${name} is elected in term ${effect.term}${effect.handover ? ' by hand-over' : ''}`)
         return
       case 'retainLog':
       case 'readLog':
@@ -269,6 +342,19 @@ function optionsOf(words: readonly string[]): Record<string, never> {
   return options as Record<string, never>
 }
 
+function membersText(members: Members | undefined): string {
+  if (members === undefined) return 'none'
+  const removed = members.removed.length === 0 ? '' : ` removed ${members.removed.join(' ')}`
+  return `${members.members.map((each) => each.site).join(' ')}${removed}`
+}
+
+function siteText(site: FakeSite): string {
+  if (!site.isUp) return `  ${site.name} is down`
+  const { role, term, lastLsn, committedLsn, knownMaster } = site.core
+  const follows = role === 'replica' ? ` of ${knownMaster?.site ?? '?'}` : ''
+  return `  ${site.name} is ${role}${follows} term ${term} last ${lastLsn} committed ${committedLsn}`
+}
+
 function fieldsText(fields: object): string {
   const parts: string[] = []
   for (const [name, value] of Object.entries(fields)) {
@@ -282,6 +368,7 @@ function valueText(value: unknown): string {
   if (typeof value !== 'object' || value === null) {
     return typeof value === 'number' ? String(Math.round(value)) : String(value)
   }
+  if ('members' in value && 'removed' in value) return `(${membersText(value as Members)})`
   if ('lsn' in value && 'term' in value) return `${String(value.term)}:${String(value.lsn)}`
   return `(${fieldsText(value)})`
 }
@@ -305,6 +392,9 @@ function messageText(message: Message): string {
     'sites',
     'attest',
     'rowsEstimate',
+    'incarnation',
+    'tiebreak',
+    'ackMicros',
   ]) {
     delete shown[noise]
   }

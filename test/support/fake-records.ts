@@ -1,22 +1,26 @@
 // Log records for tests of the replication core: chained checksums as in the real format, and nothing else of it.
 //
-//   record = u32 length | u32 crc | u32 lsn | u32 term | u32 previousCrc | u8 kind | payload
+//   record = u32 length | u32 crc | u32 lsn | u32 term | u32 previousCrc | u8 kind | payload         kind: 0 commit, 1 term, 2 members
 
 import type { RecordBatch, RecordPlace } from '../../src/base/batch.ts'
 import { concatBytes, utf8Decode, utf8Encode } from '../../src/base/bytes.ts'
 import { crc32 } from '../../src/base/checksum.ts'
 import type { HistoryEntry } from '../../src/base/history.ts'
 import type { Lsn, Term } from '../../src/base/lsn.ts'
+import { decodeMembers, encodeMembers, type Members, type Membership } from '../../src/base/membership.ts'
 import type { RecordCodec } from '../../src/replication/core-options.ts'
 
 const headerBytes = 21
+const kinds = { commit: 0, term: 1, members: 2 } as const
 
 export interface FakeRecord {
   readonly place: RecordPlace
   readonly previous: RecordPlace
   readonly isTerm: boolean
-  /** The site of a term record, else `key=value`. */
+  /** The site of a term record, the members of a members record, else `key=value`. */
   readonly text: string
+  /** Of a members record. */
+  readonly members: Members | undefined
   readonly bytes: Uint8Array
 }
 
@@ -24,9 +28,10 @@ export const startPlace: RecordPlace = { lsn: 0 as Lsn, term: 0 as Term, crc: 0 
 
 export function makeRecord(
   previous: RecordPlace,
-  options: { term: Term; isTerm: boolean; text: string },
+  options: { term: Term; isTerm?: boolean; text?: string; members?: Members | undefined },
 ): FakeRecord {
-  const payload = utf8Encode(options.text)
+  const { isTerm = false, members } = options
+  const payload = members === undefined ? utf8Encode(options.text ?? '') : encodeMembers(members)
   const bytes = new Uint8Array(headerBytes + payload.length)
   const view = new DataView(bytes.buffer)
   const lsn = (previous.lsn + 1) as Lsn
@@ -34,15 +39,16 @@ export function makeRecord(
   view.setUint32(8, lsn, true)
   view.setUint32(12, options.term, true)
   view.setUint32(16, previous.crc, true)
-  view.setUint8(20, options.isTerm ? 1 : 0)
+  view.setUint8(20, isTerm ? kinds.term : members === undefined ? kinds.commit : kinds.members)
   bytes.set(payload, headerBytes)
   const crc = crc32(bytes.subarray(8))
   view.setUint32(4, crc, true)
   return {
     place: { lsn, term: options.term, crc },
     previous,
-    isTerm: options.isTerm,
-    text: options.text,
+    isTerm,
+    text: utf8Decode(payload),
+    members,
     bytes,
   }
 }
@@ -50,13 +56,21 @@ export function makeRecord(
 export function batchOf(records: readonly FakeRecord[]): RecordBatch {
   const first = records[0] as FakeRecord
   const last = records.at(-1) as FakeRecord
+  const membership = membershipOf(records)
   return {
     bytes: concatBytes(records.map((record) => record.bytes)),
     firstLsn: first.place.lsn,
     lastLsn: last.place.lsn,
     previous: first.previous,
     last: last.place,
+    ...(membership === undefined ? {} : { membership }),
   }
+}
+
+/** What the last members record among them says. */
+export function membershipOf(records: readonly FakeRecord[]): Membership | undefined {
+  const record = records.findLast((each) => each.members !== undefined)
+  return record?.members && { ...record.members, lsn: record.place.lsn }
 }
 
 /** The records in `bytes`, or why they are not records that follow `previous`. */
@@ -79,9 +93,12 @@ export function readRecords(bytes: Uint8Array, previous: RecordPlace): FakeRecor
     }
     if (place.lsn !== before.lsn + 1 || view.getUint32(at + 16, true) !== before.crc) return 'does not follow'
     if (place.term < before.term) return 'terms fall'
-    const isTerm = view.getUint8(at + 20) === 1
-    const text = utf8Decode(record.subarray(headerBytes))
-    records.push({ place, previous: before, isTerm, text, bytes: record })
+    const kind = view.getUint8(at + 20)
+    const payload = record.subarray(headerBytes)
+    const members = kind === kinds.members ? decodeMembers(payload) : undefined
+    if (kind === kinds.members && members === undefined) return 'bad members'
+    const isTerm = kind === kinds.term
+    records.push({ place, previous: before, isTerm, text: utf8Decode(payload), members, bytes: record })
     before = place
     at += length
   }

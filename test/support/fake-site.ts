@@ -4,8 +4,10 @@
 
 import type { RecordBatch, RecordPlace } from '../../src/base/batch.ts'
 import { utf8Decode, utf8Encode } from '../../src/base/bytes.ts'
+import { CoterieError } from '../../src/base/errors.ts'
 import { entryAt, type HistoryEntry } from '../../src/base/history.ts'
 import type { Lsn, Term } from '../../src/base/lsn.ts'
+import type { Members, Membership } from '../../src/base/membership.ts'
 import type { CommitException } from '../../src/base/policy.ts'
 import { decodeRows, encodeRows } from '../../src/base/row-run.ts'
 import { Core } from '../../src/replication/core.ts'
@@ -17,7 +19,15 @@ import type {
 } from '../../src/replication/core-options.ts'
 import type { CoreEvent, Effect } from '../../src/replication/effects.ts'
 import type { Timings } from '../../src/replication/timings.ts'
-import { batchOf, type FakeRecord, fakeCodec, makeRecord, readRecords, startPlace } from './fake-records.ts'
+import {
+  batchOf,
+  type FakeRecord,
+  fakeCodec,
+  makeRecord,
+  membershipOf,
+  readRecords,
+  startPlace,
+} from './fake-records.ts'
 
 /** What the site needs of the world around it. */
 export interface World {
@@ -33,9 +43,12 @@ export interface World {
 }
 
 interface Disk {
+  /** Another one for each folder: a site that lost its disk has a new one. */
+  incarnation: string
   databaseId: string | undefined
   term: Term
   termMaster: string | undefined
+  vote: string | undefined
   /** The log begins after this record, and the image is the store at it. */
   base: RecordPlace
   baseHistory: readonly HistoryEntry[]
@@ -66,7 +79,9 @@ export class FakeSite {
   /** How many times slower its disk is than the others'. */
   slowness = 1
   /** Grows with each crash: what was under way before it is void. */
-  incarnation = 0
+  life = 0
+  /** Disks that this site has had. */
+  #disks = 1
   store: Map<string, string> = new Map()
   retainFrom: Lsn | undefined
   lastStop: Extract<Effect, { kind: 'stopped' }> | undefined
@@ -90,20 +105,7 @@ export class FakeSite {
     this.name = name
     this.world = world
     this.timings = options.timings ?? {}
-    this.disk = {
-      databaseId: options.databaseId,
-      term: 0 as Term,
-      termMaster: undefined,
-      base: startPlace,
-      baseHistory: [],
-      image: new Map(),
-      records: [],
-      durableLsn: 0 as Lsn,
-      appliedLsn: 0 as Lsn,
-      permanentLsn: 0 as Lsn,
-      readableLsn: 0 as Lsn,
-      staging: undefined,
-    }
+    this.disk = emptyDisk(`${name}1`, options.databaseId)
     this.core = this.#makeCore()
   }
 
@@ -114,6 +116,9 @@ export class FakeSite {
       databaseId: disk.databaseId,
       term: disk.term,
       termMaster: disk.termMaster,
+      vote: disk.vote,
+      incarnation: disk.incarnation,
+      membership: this.membership(),
       log: {
         first: (disk.base.lsn + 1) as Lsn,
         last: this.last,
@@ -144,6 +149,14 @@ export class FakeSite {
       .filter((record) => record.isTerm)
       .map((record) => ({ term: record.place.term, firstLsn: record.place.lsn, site: record.text }))
     return [...this.disk.baseHistory, ...reigns]
+  }
+
+  /** What the log says, and where it no longer reaches back, the store. */
+  membership(): Membership | undefined {
+    const inLog = membershipOf(this.disk.records)
+    if (inLog !== undefined) return inLog
+    const row = this.disk.image.get(membersKey)
+    return row === undefined ? undefined : (JSON.parse(row) as Membership)
   }
 
   recordAt(lsn: number): FakeRecord | undefined {
@@ -186,10 +199,10 @@ export class FakeSite {
     return this.#queue.length > 0
   }
 
-  #later(ms: number, run: () => void): void {
-    const { incarnation } = this
+  later(ms: number, run: () => void): void {
+    const { life } = this
     this.world.after(ms, () => {
-      if (this.isUp && this.incarnation === incarnation) run()
+      if (this.isUp && this.life === life) run()
     })
   }
 
@@ -226,6 +239,8 @@ export class FakeSite {
         break
       case 'event':
       case 'steppedDown':
+      case 'elected':
+      case 'reignConfirmed':
         break
       default:
         this.#snapshotEffect(effect)
@@ -234,13 +249,14 @@ export class FakeSite {
   }
 
   /** The barrier: nothing behind it runs before it is durable. */
-  #persist({ term, master }: Extract<Effect, { kind: 'persist' }>): void {
+  #persist({ term, master, vote }: Extract<Effect, { kind: 'persist' }>): void {
     this.#isBarred = true
     const barrier = ++this.#barriers
-    this.#later(this.world.workMs(this, 'persist'), () => {
+    this.later(this.world.workMs(this, 'persist'), () => {
       if (barrier !== this.#barriers) return
       this.disk.term = term
       this.disk.termMaster = master
+      this.disk.vote = vote
       this.#isBarred = false
       this.run()
     })
@@ -251,6 +267,7 @@ export class FakeSite {
     while (this.isUp && (this.#isBarred || this.#queue.length > 0)) {
       this.disk.term = this.core.term
       this.disk.termMaster = this.core.termMaster
+      this.disk.vote = this.core.vote
       this.#isBarred = false
       this.#barriers++
       this.run()
@@ -271,7 +288,7 @@ export class FakeSite {
     this.#isSyncing = true
     const { lsn } = this.last
     const cut = this.#cut
-    this.#later(this.world.workMs(this, 'sync'), () => {
+    this.later(this.world.workMs(this, 'sync'), () => {
       this.#isSyncing = false
       if (cut === this.#cut) {
         this.disk.durableLsn = lsn
@@ -284,7 +301,7 @@ export class FakeSite {
 
   #readLog(effect: Extract<Effect, { kind: 'readLog' }>): void {
     const { peer, from, to, bytesMax } = effect
-    this.#later(this.world.workMs(this, 'read'), () => {
+    this.later(this.world.workMs(this, 'read'), () => {
       const { now } = this.world
       if (this.failReads || from < this.firstLsn) {
         const error = this.failReads ? 'failed' : 'trimmed'
@@ -306,7 +323,7 @@ export class FakeSite {
 
   #rewind(to: Lsn): void {
     this.#isRewinding = true
-    this.#later(this.world.workMs(this, 'sync'), () => {
+    this.later(this.world.workMs(this, 'sync'), () => {
       this.#isRewinding = false
       const { disk } = this
       if (to < disk.base.lsn) {
@@ -322,7 +339,9 @@ export class FakeSite {
       }
       this.#applyTo = Math.min(this.#applyTo, to)
       const place = this.last
-      this.step((core) => core.rewound({ place, history: this.history(), now: this.world.now }))
+      const membership = this.membership()
+      const history = this.history()
+      this.step((core) => core.rewound({ place, history, membership, now: this.world.now }))
       this.sync()
     })
   }
@@ -352,7 +371,7 @@ export class FakeSite {
     if (this.#isApplying || goal <= this.disk.appliedLsn) return
     this.#isApplying = true
     const cut = this.#cut
-    this.#later(this.world.workMs(this, 'apply'), () => {
+    this.later(this.world.workMs(this, 'apply'), () => {
       this.#isApplying = false
       if (cut === this.#cut) this.#applyThrough(Math.min(this.#applyTo, this.disk.durableLsn))
       this.#apply()
@@ -407,7 +426,7 @@ export class FakeSite {
     const reader = { rows, at: 0 }
     this.#readers.set(peer, reader)
     const place = this.recordAt(this.disk.appliedLsn)?.place ?? this.disk.base
-    this.#later(this.world.workMs(this, 'read'), () => {
+    this.later(this.world.workMs(this, 'read'), () => {
       if (this.#readers.get(peer) !== reader) return
       const { now } = this.world
       this.step((core) => core.snapshotOpened({ peer, place, rowsEstimate: rows.length, now }))
@@ -417,7 +436,7 @@ export class FakeSite {
   #snapshotRead({ peer, recordsMax }: Extract<Effect, { kind: 'snapshotRead' }>): void {
     const reader = this.#readers.get(peer)
     if (reader === undefined) throw new Error('a snapshot is open before it is read')
-    this.#later(this.world.workMs(this, 'read'), () => {
+    this.later(this.world.workMs(this, 'read'), () => {
       if (this.#readers.get(peer) !== reader) return
       const rows = reader.rows.slice(reader.at, reader.at + recordsMax)
       reader.at += rows.length
@@ -431,7 +450,7 @@ export class FakeSite {
   #laterInOrder(run: () => void): void {
     const { now } = this.world
     this.#stagingFreeAt = Math.max(this.#stagingFreeAt, now) + this.world.workMs(this, 'sync')
-    this.#later(this.#stagingFreeAt - now, run)
+    this.later(this.#stagingFreeAt - now, run)
   }
 
   #snapshotPrepare(effect: Extract<Effect, { kind: 'snapshotPrepare' }>): void {
@@ -452,7 +471,7 @@ export class FakeSite {
   }
 
   #snapshotInstall(effect: Extract<Effect, { kind: 'snapshotInstall' }>): void {
-    this.#later(this.world.workMs(this, 'sync'), () => {
+    this.later(this.world.workMs(this, 'sync'), () => {
       const { disk } = this
       const { staging } = disk
       if (staging === undefined) throw new Error('there is a staging to install')
@@ -463,6 +482,7 @@ export class FakeSite {
       if (!isSame || effect.term > disk.term) {
         disk.term = effect.term
         disk.termMaster = effect.master
+        disk.vote = undefined
       }
       disk.databaseId = effect.databaseId
       disk.base = base
@@ -475,7 +495,8 @@ export class FakeSite {
       this.store = new Map(staging.rows)
       disk.readableLsn = effect.readableLsn
       this.#applyTo = base.lsn
-      this.step((core) => core.snapshotInstalled({ place: base, now: this.world.now }))
+      const membership = this.membership()
+      this.step((core) => core.snapshotInstalled({ place: base, membership, now: this.world.now }))
     })
   }
 
@@ -507,15 +528,41 @@ export class FakeSite {
     this.#propose([{ isTerm: true, text: this.name }])
   }
 
+  /** What a driver does at the effect `elected`. False if another term has begun meanwhile. */
+  reign(options: ServeOptions): boolean {
+    const { now } = this.world
+    try {
+      this.step((core) => {
+        core.serve({ ...options, now })
+        core.startTerm(now, { elected: true })
+      })
+    } catch (error) {
+      if (!(error instanceof CoterieError) || error.code !== 'NOT_MASTER') throw error
+      this.step((core) => {
+        core.stopServing(now)
+        core.electionLost(now)
+      })
+      return false
+    }
+    this.finishPersist()
+    if (this.core.role !== 'master') return false
+    this.#propose([{ isTerm: true, text: this.name }])
+    return true
+  }
+
+  writeMembers(members: Members): void {
+    this.#propose([{ members }])
+  }
+
   write(texts: readonly string[], exceptions: readonly CommitException[] = []): void {
     this.#propose(
-      texts.map((text) => ({ isTerm: false, text })),
+      texts.map((text) => ({ text })),
       exceptions,
     )
   }
 
   #propose(
-    contents: readonly { isTerm: boolean; text: string }[],
+    contents: readonly { isTerm?: boolean; text?: string; members?: Members }[],
     exceptions: readonly CommitException[] = [],
   ): void {
     const records: FakeRecord[] = []
@@ -540,7 +587,12 @@ export class FakeSite {
     disk.records.length = kept - disk.base.lsn
     disk.durableLsn = kept as Lsn
     this.isUp = false
-    this.incarnation++
+    this.life++
+  }
+
+  /** The disk is lost, and a new one put in its place. Only while the site is down. */
+  wipe(): void {
+    Object.assign(this.disk, emptyDisk(`${this.name}${++this.#disks}`, undefined))
   }
 
   restart(): void {
@@ -561,8 +613,34 @@ export class FakeSite {
   }
 }
 
+/** Where the store keeps the members; no key of a test comes after it. */
+const membersKey = '~members'
+
+function emptyDisk(incarnation: string, databaseId: string | undefined): Disk {
+  return {
+    incarnation,
+    databaseId,
+    term: 0 as Term,
+    termMaster: undefined,
+    vote: undefined,
+    base: startPlace,
+    baseHistory: [],
+    image: new Map(),
+    records: [],
+    durableLsn: 0 as Lsn,
+    appliedLsn: 0 as Lsn,
+    permanentLsn: 0 as Lsn,
+    readableLsn: 0 as Lsn,
+    staging: undefined,
+  }
+}
+
 function applyTo(store: Map<string, string>, record: FakeRecord): void {
   if (record.isTerm) return
+  if (record.members !== undefined) {
+    store.set(membersKey, JSON.stringify({ ...record.members, lsn: record.place.lsn }))
+    return
+  }
   const [key = '', value = ''] = record.text.split('=')
   if (value === '') store.delete(key)
   else store.set(key, value)

@@ -6,10 +6,12 @@ import type { TestContext } from 'node:test'
 import type { RecordBatch, RecordPlace } from '../../src/base/batch.ts'
 import { utf8Decode, utf8Encode } from '../../src/base/bytes.ts'
 import { type Lsn, toTerm } from '../../src/base/lsn.ts'
+import { encodeMembers, type Members } from '../../src/base/membership.ts'
 import type { Clock, OpenFile, Timer, Timers } from '../../src/env/host.ts'
 import { NodeFiles } from '../../src/env/node/node-files.ts'
 import { BatchBuilder } from '../../src/log/batch-builder.ts'
 import { Log, type LogOptions } from '../../src/log/log.ts'
+import { membersKey } from '../../src/log/members-record.ts'
 import { placeBeforeAll, recordHeaderBytes, recordKind } from '../../src/log/record-format.ts'
 import { decodeRecord, eachRecord, type LogRecord } from '../../src/log/record-reader.ts'
 import type { RecoveryReport } from '../../src/log/recovery.ts'
@@ -179,6 +181,13 @@ export class Writer {
     return this.builder.cut() as RecordBatch
   }
 
+  /** Of one members record; not cut, so that others can be in its batch. */
+  addMembers(members: Members): void {
+    this.builder.begin({ term: toTerm(this.#term), wallMs: 1_700_000_000_000, kind: recordKind.members })
+    this.builder.put(membersKey, encodeMembers(members))
+    this.builder.end()
+  }
+
   /** A batch of commits, one put each: key `k<n>`, value of `valueBytes`. */
   commits(count: number, valueBytes = 20): RecordBatch {
     for (let i = 0; i < count; i++) {
@@ -295,6 +304,9 @@ export async function readAll(log: Log, bytesMax = 1000): Promise<LogRecord[]> {
 /** A record in a few words: `3 k2=20`, `1 term 1 a`. */
 export function brief(record: LogRecord): string {
   if (record.kind === 'term') return `${record.lsn} term ${record.term} ${record.site}`
+  if (record.kind === 'members') {
+    return `${record.lsn} members ${record.members.members.map(({ site }) => site).join(' ')}`
+  }
   const writes = record.writes.map((write) => `${utf8Decode(write.key)}=${write.value?.length ?? 'del'}`)
   return `${record.lsn} ${writes.join(' ')}`
 }

@@ -55,6 +55,10 @@ export class RemoteSite {
     return this.#child.pid
   }
 
+  get hasEnded(): boolean {
+    return this.#ended
+  }
+
   get stderr(): string {
     return this.#child.stderr
   }

@@ -1,7 +1,15 @@
 // What a test and the site that it runs as a process of its own say to each other: one call, one answer, by number;
 // and, unasked, what the site has to tell. Structured clones, so `undefined` and bytes survive the way.
 
-import type { AttachOptions, DatabaseStatus, OpenOptions, ServeOptions, SyncResult } from '../../src/index.ts'
+import type {
+  AttachOptions,
+  DatabaseStatus,
+  JoinOptions,
+  OpenOptions,
+  ServeOptions,
+  SyncResult,
+  TakeOverOptions,
+} from '../../src/index.ts'
 
 /** What the load of a site does. Keys and values follow from `seed`; every value is unique. */
 export interface LoadOptions {
@@ -35,10 +43,14 @@ export interface Settled {
 export interface SiteCalls {
   open(options: { path: string; open?: OpenOptions }): { site: string; lastLsn: number; recovery: unknown }
   serve(options: ServeOptions): { address: string; term: number }
-  /** Attaches, and attaches again after every loss, until `unfollow`, `promote` or the end. */
+  /** Attaches, and attaches again after every loss, until `unfollow`, `promote`, mastership or the end. */
   follow(options: { path: string; address: string; open?: OpenOptions; attach?: FollowAttach }): void
   unfollow(): void
   promote(): { term: number; lsn: number }
+  /** Of the master that it follows; from then on it follows nobody. */
+  takeOver(options: TakeOverOptions): { term: number; lsn: number; address: string | undefined }
+  /** Joins a group that elects its master. */
+  join(options: JoinOptions): { address: string }
   startLoad(options: LoadOptions): void
   /** Resolves when every writer has settled and everything was sent. */
   stopLoad(): LoadResult
@@ -74,6 +86,7 @@ export type SiteNotice =
   | { readonly notice: 'synced'; readonly result: SyncResult }
   | { readonly notice: 'rewound'; readonly to: number; readonly transactions: number; readonly file: string }
   | { readonly notice: 'stopped'; readonly reason: string; readonly code: string | undefined }
+  | { readonly notice: 'master'; readonly term: number }
   | { readonly notice: 'failed'; readonly code: string; readonly message: string }
 
 export interface SiteCall {

@@ -63,6 +63,10 @@ async function follow(options: Parameters<SiteCalls['follow']>[0], me: object): 
     const stopped = await current.stopped
     tell({ notice: 'stopped', reason: stopped.reason, code: stopped.cause?.code })
     keepDatabaseOf(current)
+    if (stopped.reason === 'became-master') {
+      if (following === me) following = undefined
+      return
+    }
     await new Promise((resolve) => {
       setTimeout(resolve, reattachAfterMs)
     })
@@ -119,6 +123,20 @@ const handlers: Handlers = {
     const result = await opened().promote()
     await followed
     return result
+  },
+  async takeOver(options) {
+    const { term, lsn, master } = await opened().takeOver(options)
+    return { term, lsn, address: master?.addresses[0] }
+  },
+  async join(options) {
+    const group = await opened().join(options)
+    group.on('master', ({ term }) => tell({ notice: 'master', term }))
+    group.on('synced', (result) => tell({ notice: 'synced', result }))
+    group.on('rewound', ({ to, transactions, file }) => {
+      tell({ notice: 'rewound', to, transactions, file: file ?? '' })
+    })
+    group.on('stopped', ({ reason, cause }) => tell({ notice: 'stopped', reason, code: cause?.code }))
+    return { address: group.address }
   },
   startLoad(options) {
     load = new SiteLoad(opened(), options, tell)

@@ -1,4 +1,4 @@
-// Runs every example as a reader would, and holds README.md to the one that it quotes: an example that does not run is
+// Runs every example as a reader would, and holds README.md to those that it quotes: an example that does not run is
 // worse than none.
 
 import assert from 'node:assert/strict'
@@ -21,6 +21,12 @@ const expected: Readonly<Record<string, readonly RegExp[]>> = {
     /^it comes back by incremental, with 1 transaction$/m,
     /^the attachment ended: (connection-lost|detached-by-master)$/m,
     /^in term 2 on 2 sites \[ 'Jakarta', 'Bandung', 'Surabaya' \]$/m,
+  ],
+  'group.mjs': [
+    /^a is master; on [23] sites; can lose: 1 site, 0 commits$/m,
+    /^b: NOT_MASTER, write at a$/m,
+    /^b is master in term 2$/m,
+    /^without b: Jakarta, applied; can lose: 0 sites; 2 of 3 members are heard, 2 are needed$/m,
   ],
   'changes.ts': [
     /^2: put city:Jakarta\n3: put city:Bandung\nstopped after LSN 3\n4: put city:Surabaya\n/m,
@@ -50,12 +56,17 @@ test('every example is among those that are run', () => {
   assert.deepEqual(new Set(readdirSync(examples)), new Set(Object.keys(expected)))
 })
 
-test('the code of README.md is examples/readme.ts, but for the name of the package', () => {
-  const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
-  const source = readFileSync(new URL('readme.ts', examples), 'utf8')
-  const code = source.slice(source.indexOf('\nimport ') + 1).replace("'../src/index.ts'", "'coterie'")
-  assert.ok(
-    readme.includes(`\`\`\`ts\n${code}\`\`\`\n`),
-    'README.md quotes another version of examples/readme.ts',
-  )
-})
+for (const [name, library, language] of [
+  ['readme.ts', '../src/index.ts', 'ts'],
+  ['group.mjs', '../dist/index.js', 'js'],
+] as const) {
+  test(`README.md quotes examples/${name}, but for the name of the package`, () => {
+    const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
+    const source = readFileSync(new URL(name, examples), 'utf8')
+    const code = source.slice(source.indexOf('\nimport ') + 1).replace(`'${library}'`, "'coterie'")
+    assert.ok(
+      readme.includes(`\`\`\`${language}\n${code}\`\`\`\n`),
+      `README.md quotes another version of examples/${name}`,
+    )
+  })
+}

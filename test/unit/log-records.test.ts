@@ -152,7 +152,7 @@ describe('BatchBuilder', () => {
     assert.throws(() => builder.abandon(), AssertionFailure)
     assert.throws(() => builder.begin({ ...commitOfTerm0, term: toTerm(1) }), AssertionFailure)
     assert.throws(() => builder.begin({ ...commitOfTerm0, kind: recordKind.term }), AssertionFailure)
-    assert.throws(() => builder.begin({ ...commitOfTerm0, kind: 3 }), AssertionFailure)
+    assert.throws(() => builder.begin({ ...commitOfTerm0, kind: 4 }), AssertionFailure)
     builder.begin(commitOfTerm0)
     assert.throws(() => builder.begin(commitOfTerm0), AssertionFailure)
     assert.throws(() => builder.cut(), AssertionFailure)
@@ -281,7 +281,8 @@ describe('verifyBatch', () => {
       return bytes
     }
     assert.match(refusal(changed(recordField.kind, 255)), /a durable mark does not belong here/)
-    assert.match(refusal(changed(recordField.kind, 3)), /its kind is not known/)
+    assert.match(refusal(changed(recordField.kind, 4)), /its kind is not known/)
+    assert.match(refusal(changed(recordField.kind, recordKind.members)), /its members cannot be read/)
     assert.match(refusal(changed(recordField.flags, 1)), /its flags are not known/)
     assert.match(refusal(changed(recordField.kind, recordKind.term)), /terms change with term records/)
     const huge = batch.bytes.slice()

@@ -83,6 +83,9 @@ const join: fc.Arbitrary<Message> = fc
     databaseId: name,
     isEmpty: flag,
     site: name,
+    incarnation: name,
+    address: name,
+    member: flag,
     parts: fc.tuple(fc.double({ min: 0, max: 1, noNaN: true }), fc.double({ min: 0, max: 1, noNaN: true })),
     replace: flag,
     snapshot: flag,
@@ -135,6 +138,80 @@ const accept: fc.Arbitrary<Message> = fc
     const some = Math.floor(part * last.lsn) as Lsn
     return { type: 'accept', ...rest, last, history, agreedLsn: some, committedLsn: some, permanentLsn: some }
   })
+
+/** Messages that belong to no attachment. */
+const link = { session: fc.constant(0), term: envelope.term }
+const priority = fc.nat({ max: 1_000 })
+
+const hello: fc.Arbitrary<Message> = fc
+  .record({
+    ...link,
+    answer: flag,
+    databaseId: fc.option(name, { nil: undefined }),
+    site: name,
+    incarnation: name,
+    address: name,
+    priority,
+    version: name,
+    activity: fc.constantFrom(
+      'alone' as const,
+      'candidate' as const,
+      'syncing' as const,
+      'replica' as const,
+      'master' as const,
+    ),
+    grouped: flag,
+    last: place,
+    ackMicros: u32,
+    master: fc.option(fc.record({ site: name, term, address: name }), { nil: undefined }),
+  })
+  .map((each) => {
+    const { lsn: end } = each.last
+    return {
+      type: 'hello' as const,
+      ...each,
+      durableLsn: end,
+      appliedLsn: Math.floor(end / 2) as Lsn,
+      committedLsn: end,
+    }
+  })
+
+const groupMessages: fc.Arbitrary<Message>[] = [
+  hello,
+  fc.record({
+    type: fc.constant('canvass' as const),
+    ...link,
+    answer: flag,
+    databaseId: name,
+    site: name,
+    round: u32,
+    last: place,
+    priority,
+    tiebreak: u32,
+  }),
+  fc
+    .record({ ...link, term, databaseId: name, site: name, last: place, handover: flag })
+    .filter((each) => each.term > each.last.term)
+    .map((each) => ({ type: 'voteRequest' as const, ...each })),
+  fc.record({
+    type: fc.constant('vote' as const),
+    ...link,
+    databaseId: name,
+    site: name,
+    incarnation: name,
+    forTerm: term,
+    granted: flag,
+    reason: name,
+  }),
+  fc.record({
+    type: fc.constant('handover' as const),
+    ...envelope,
+    lsn: fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }) as fc.Arbitrary<Lsn>,
+    grouped: flag,
+  }),
+  fc.record({ type: fc.constant('takeOver' as const), ...envelope, address: name }),
+  fc.record({ type: fc.constant('handoverRefused' as const), ...envelope, code: name, message: name }),
+]
 
 const message: fc.Arbitrary<Message> = fc.oneof(
   join,
@@ -217,8 +294,10 @@ const message: fc.Arbitrary<Message> = fc.oneof(
     fromMaster: flag,
     code: name,
     message: name,
+    master: name,
   }),
   fc.record({ type: fc.constant('higherTerm' as const), ...envelope, databaseId: name, site: name }),
+  ...groupMessages,
 )
 
 function decoded(bytes: Uint8Array): Message {
@@ -230,7 +309,7 @@ function decoded(bytes: Uint8Array): Message {
 /** One message of each type, small. */
 function samples(): Message[] {
   const found = new Map<string, Message>()
-  for (const each of fc.sample(message, { numRuns: 400, seed: 7 })) {
+  for (const each of fc.sample(message, { numRuns: 800, seed: 7 })) {
     const before = found.get(each.type)
     if (before === undefined || encodeMessage(each).length > encodeMessage(before).length)
       found.set(each.type, each)
@@ -249,7 +328,7 @@ describe('the message codec', () => {
   })
 
   test('every kind of message was tried', () => {
-    assert.equal(samples().length, 13)
+    assert.equal(samples().length, 20)
   })
 
   test('a message cut short anywhere is refused, and so is one with a byte too many', () => {
@@ -276,7 +355,7 @@ describe('the message codec', () => {
 
   test('any bytes at all never throw', () => {
     fc.assert(
-      fc.property(fc.uint8Array({ maxLength: 200 }), fc.nat({ max: 15 }), (bytes, type) => {
+      fc.property(fc.uint8Array({ maxLength: 200 }), fc.nat({ max: 22 }), (bytes, type) => {
         decodeMessage(bytes)
         const typed = Uint8Array.from(bytes)
         typed[0] = type
@@ -311,6 +390,55 @@ describe('the message codec', () => {
     for (const each of bad) assert.equal(decodeMessage(encodeMessage(each)).ok, false, each.type)
   })
 
+  test('messages of a group that contradict themselves are refused', () => {
+    const start = { lsn: 0 as Lsn, term: 0 as Term, crc: 0 }
+    const last = { lsn: 4 as Lsn, term: 2 as Term, crc: 9 }
+    const link = { session: 0, term: 3 as Term, databaseId: 'db', site: 'a' }
+    const request: Message = { type: 'voteRequest', ...link, last, handover: false }
+    const canvass: Message = {
+      type: 'canvass',
+      ...link,
+      answer: false,
+      round: 1,
+      last,
+      priority: 1,
+      tiebreak: 0,
+    }
+    const hello: Message = {
+      type: 'hello',
+      ...link,
+      answer: false,
+      incarnation: 'i',
+      address: '',
+      priority: 1,
+      version: '',
+      activity: 'alone',
+      grouped: false,
+      last,
+      durableLsn: 4 as Lsn,
+      appliedLsn: 4 as Lsn,
+      committedLsn: 4 as Lsn,
+      ackMicros: 0,
+      master: undefined,
+    }
+    const handover: Message = { type: 'handover', session: 1, term: 3 as Term, lsn: 4 as Lsn, grouped: true }
+    for (const good of [request, canvass, hello, handover]) {
+      assert.equal(decodeMessage(encodeMessage(good)).ok, true, good.type)
+    }
+    const bad: Message[] = [
+      { ...request, term: 2 as Term },
+      { ...request, session: 5 },
+      { ...canvass, session: 5 },
+      { ...hello, session: 5 },
+      { ...hello, committedLsn: 5 as Lsn },
+      { ...hello, last: start },
+      { ...hello, master: { site: 'b', term: 0 as Term, address: '' } },
+      { ...handover, session: 0 },
+      { ...handover, lsn: 0 as Lsn },
+    ]
+    for (const each of bad) assert.equal(decodeMessage(encodeMessage(each)).ok, false, JSON.stringify(each))
+  })
+
   test('a number beyond the safe integers and a term beyond its range are refused', () => {
     const bytes = encodeMessage({
       type: 'gapRequest',
@@ -334,6 +462,7 @@ describe('the message codec', () => {
       term: 1 as Term,
       fromMaster: true,
       code: 'DETACHED',
+      master: '',
     }
     const message_ = decoded(encodeMessage({ ...detach, message: 'ü'.repeat(1_000) }))
     assert.equal(
@@ -357,6 +486,9 @@ describe('the message codec', () => {
       term: last.term,
       databaseId: site,
       site,
+      incarnation: site,
+      address: 'a'.repeat(messageLimits.addressBytesMax),
+      member: true,
       history,
       firstLsn: 1 as Lsn,
       last,

@@ -225,6 +225,9 @@ function joinOf(change: Partial<Extract<Message, { type: 'join' }>>): Message {
     ...envelope,
     databaseId: 'db',
     site: 'b',
+    incarnation: '',
+    address: '',
+    member: false,
     history: [],
     firstLsn: lsn(1),
     last: startPlace,
@@ -238,6 +241,15 @@ function joinOf(change: Partial<Extract<Message, { type: 'join' }>>): Message {
     mixed: undefined,
     ...change,
   }
+}
+
+const stoppedDetach: Message = {
+  type: 'detach',
+  ...envelope,
+  fromMaster: false,
+  code: 'DETACHED',
+  message: 'stopped',
+  master: '',
 }
 
 describe('what a master ignores', () => {
@@ -281,7 +293,7 @@ describe('what a master ignores', () => {
 
   test('a Join that was on its way when its attachment ended', () => {
     const { core } = joined()
-    tell(core, { type: 'detach', ...envelope, fromMaster: false, code: 'DETACHED', message: 'stopped' })
+    tell(core, stoppedDetach)
     const { history, last } = logOf(3)
     assert.deepEqual(tell(core, joinOf({ history, last })), {
       kind: 'ignore',
@@ -292,7 +304,7 @@ describe('what a master ignores', () => {
 
   test('a Detach that overtakes its Join leaves no ghost', () => {
     const { core } = masterWith(3)
-    tell(core, { type: 'detach', ...envelope, fromMaster: false, code: 'DETACHED', message: 'stopped' })
+    tell(core, stoppedDetach)
     tell(core, joinOf({}))
     assert.equal(core.replicas.length, 0)
   })

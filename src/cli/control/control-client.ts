@@ -21,10 +21,14 @@ import type {
   PortReceipt,
   PortStat,
   PortStatus,
+  PortTakenOver,
+  PortTakeOverOptions,
+  PortTransferred,
   PortVerified,
   PortWrite,
   ReadOptions,
   RowsRequest,
+  TransferOptions,
   WriteOptions,
 } from '../port.ts'
 import type { DumpRow } from '../records/record.ts'
@@ -303,6 +307,18 @@ export class ControlClient implements DatabasePort {
 
   async promote(): Promise<PortPromoted> {
     return (await this.#call('promote', {})).result as PortPromoted
+  }
+
+  async takeOver(options: PortTakeOverOptions): Promise<PortTakenOver> {
+    return (await this.#call('takeOver', { ...options })).result as PortTakenOver
+  }
+
+  async transfer(site: string, options: TransferOptions): Promise<PortTransferred> {
+    return (await this.#call('transfer', { site, ...options })).result as PortTransferred
+  }
+
+  async removeMember(site: string): Promise<void> {
+    await this.#call('removeMember', { site })
   }
 
   async outcome(token: string): Promise<string> {

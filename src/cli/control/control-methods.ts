@@ -72,17 +72,30 @@ const handlers: Record<Method, Handler> = {
     return { result: await port.archive() }
   },
   async backup({ port, progress }, params) {
-    const file = text(params, 'file')
-    if (file === undefined) throw wrong('file')
-    return { result: await port.backup(file, progress) }
+    return { result: await port.backup(required(params, 'file'), progress) }
   },
   async promote({ port }) {
     return { result: await port.promote() }
   },
+  async takeOver({ port }, params) {
+    const options = {
+      listen: texts(params, 'listen'),
+      advertise: text(params, 'advertise'),
+      timeoutMs: number(params, 'timeoutMs'),
+    }
+    return { result: await port.takeOver(options) }
+  },
+  async transfer({ port }, params) {
+    return {
+      result: await port.transfer(required(params, 'site'), { timeoutMs: number(params, 'timeoutMs') }),
+    }
+  },
+  async removeMember({ port }, params) {
+    await port.removeMember(required(params, 'site'))
+    return { result: {} }
+  },
   async outcome({ port }, params) {
-    const token = text(params, 'token')
-    if (token === undefined) throw wrong('token')
-    return { result: await port.outcome(token) }
+    return { result: await port.outcome(required(params, 'token')) }
   },
 }
 
@@ -119,6 +132,19 @@ function text(params: Params, name: string): string | undefined {
   const value = params[name]
   if (value === undefined || value === null) return undefined
   if (typeof value !== 'string') throw wrong(name)
+  return value
+}
+
+function texts(params: Params, name: string): string[] | undefined {
+  const value = params[name]
+  if (value === undefined || value === null) return undefined
+  if (!Array.isArray(value) || !value.every((each) => typeof each === 'string')) throw wrong(name)
+  return value
+}
+
+function required(params: Params, name: string): string {
+  const value = text(params, name)
+  if (value === undefined) throw wrong(name)
   return value
 }
 

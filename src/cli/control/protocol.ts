@@ -38,6 +38,9 @@ export const methods = [
   'archive',
   'backup',
   'promote',
+  'takeOver',
+  'transfer',
+  'removeMember',
   'outcome',
 ] as const
 export type Method = (typeof methods)[number]

@@ -1,6 +1,9 @@
 // Feeds the master one transaction a city, several hundred under way, and keeps the ledger: what was sent, what was
 // acknowledged with which token, and what is unknown because the master died before it answered.
 //
+// The master may change at any time, by a kill or by itself. A living site answers for what it was sent, also when it
+// is master no more; what a dead one did not answer is unknown.
+//
 // Invariant: a city is in exactly one state, and `acknowledged` is final: from then on it must be on every site.
 
 import { assert } from '../../base/assert.ts'
@@ -17,7 +20,12 @@ export interface City {
 /** Cities of one message to the master. */
 const rowsPerMessage = 32
 /** A city has its own key, so that writing it twice is the same as writing it once. */
-const mayBeSentAgain: ReadonlySet<string> = new Set(['OUTCOME_UNKNOWN', 'NO_QUORUM', 'NOT_MASTER'])
+const mayBeSentAgain: ReadonlySet<string> = new Set([
+  'OUTCOME_UNKNOWN',
+  'NO_QUORUM',
+  'NOT_MASTER',
+  'NO_MASTER',
+])
 
 export interface LoaderOptions {
   readonly cities: readonly City[]
@@ -42,6 +50,7 @@ export class Loader {
   #ceiling = 0
   #underWay = 0
   #acknowledged = 0
+  #unchecked: number[] = []
   #sentAgainBesides = 0
   #master: SiteHandle | undefined
   #marks: Mark[] = []
@@ -71,17 +80,20 @@ export class Loader {
     return this.#sentAgainBesides
   }
 
-  /** Sends to this master from now on. */
-  useMaster(master: SiteHandle): () => void {
-    this.#master = master
-    const off = master.on('acks', ({ acked, refused }) => {
+  /** Hears the answers of a site; returns what stops it. */
+  hear(site: SiteHandle): () => void {
+    return site.on('acks', ({ acked, refused }) => {
       for (const [index, token] of acked) this.#acknowledge(index, token)
       for (const [index, code] of refused) this.#refuse(index, code)
       this.#options.onProgress(this.#acknowledged)
       this.#pump()
     })
+  }
+
+  /** Sends to this master from now on. */
+  useMaster(master: SiteHandle): void {
+    this.#master = master
     this.#pump()
-    return off
   }
 
   /** Cities up to this many may be sent. The load goes on up to there while other things happen. */
@@ -98,7 +110,7 @@ export class Loader {
     })
   }
 
-  /** The master is dead: what it has not answered is unknown. Returns those cities. */
+  /** The master is dead, and heard no more: what it has not answered is unknown. Returns those cities. */
   masterDied(): number[] {
     this.#master = undefined
     const unknown: number[] = []
@@ -126,6 +138,13 @@ export class Loader {
       const { key, value } = this.#city(index)
       return [index, key, value, this.#tokens[index] ?? null]
     })
+  }
+
+  /** Those acknowledged since the last call. */
+  takeUnchecked(): number[] {
+    const unchecked = this.#unchecked
+    this.#unchecked = []
+    return unchecked
   }
 
   /** All that must be on every site. */
@@ -170,6 +189,7 @@ export class Loader {
     this.#tokens[index] = token
     this.#underWay--
     this.#acknowledged++
+    this.#unchecked.push(index)
     this.#marks = this.#marks.filter((mark) => {
       if (this.#acknowledged < mark.acknowledged) return true
       mark.resolve()

@@ -1,6 +1,6 @@
 // What the demo and its site processes say to each other over Node's IPC channel.
 
-import type { StopResult, SyncResult } from '../../index.ts'
+import type { SyncResult } from '../../index.ts'
 
 /** A city as the demo loads it: `index` names it in the ledger. */
 export type CityRow = readonly [index: number, key: string, value: string]
@@ -9,16 +9,14 @@ export type CityRow = readonly [index: number, key: string, value: string]
 export type ExpectedRow = readonly [index: number, key: string, value: string, token: string | null]
 
 export type SiteRequest =
+  /** Answers when the site knows a master and has its data. Without seeds it founds the group. */
   | {
-      readonly type: 'serve'
+      readonly type: 'join'
       readonly path: string
       readonly site: string
       readonly listen: string
-      readonly sites: number
+      readonly seeds: readonly string[]
     }
-  | { readonly type: 'attach'; readonly path: string; readonly site: string; readonly address: string }
-  /** Where the master is from now on; the replica goes on trying. */
-  | { readonly type: 'redirect'; readonly address: string }
   /** Commits each row as a transaction of its own; the answers come as `acks`. */
   | { readonly type: 'put'; readonly rows: readonly CityRow[] }
   | { readonly type: 'status' }
@@ -28,14 +26,15 @@ export type SiteRequest =
   | { readonly type: 'close' }
 
 export interface SiteResults {
-  serve: { readonly address: string; readonly term: number }
-  attach: Record<string, never>
-  redirect: Record<string, never>
+  join: { readonly address: string }
   put: Record<string, never>
   status: {
     readonly lastLsn: number
     readonly appliedLsn: number
     readonly committedLsn: number
+    readonly isMaster: boolean
+    readonly term: number
+    readonly members: number
     readonly canLose: string
   }
   digest: { readonly digest: string; readonly rows: number; readonly bytes: number; readonly lsn: number }
@@ -54,8 +53,10 @@ export type NotAcked = readonly [index: number, code: string]
 
 export type SiteEvent =
   | { readonly event: 'acks'; readonly acked: readonly Acked[]; readonly refused: readonly NotAcked[] }
+  /** This site is the master from now on. */
+  | { readonly event: 'master'; readonly term: number }
   | { readonly event: 'synced'; readonly result: SyncResult }
-  | { readonly event: 'stopped'; readonly reason: StopResult['reason']; readonly code: string | null }
+  | { readonly event: 'rewound'; readonly transactions: number }
 
 export type ToSite = SiteRequest & { readonly id: number }
 export type FromSite =

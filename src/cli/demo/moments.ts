@@ -1,32 +1,28 @@
-// When what happens: the same seed gives the same moments, in cities acknowledged.
+// When the master is killed: the same seed gives the same moments, in cities acknowledged.
 
-export interface Moments {
-  /** A replica is killed ... */
-  readonly killReplica: number
-  /** ... and started again. */
-  readonly restartReplica: number
-  readonly addReplica: number
-  readonly killMaster: number
+export interface Moment {
+  /** The master is killed when so many cities are acknowledged ... */
+  readonly acknowledged: number
   /**
-   * From seeing that so many are acknowledged to the kill. Acks come in groups, and without a pause every kill would
-   * fall between two of them, when the least can go wrong.
+   * ... and so long has passed since. Acks come in groups, and without a pause every kill would fall between two of
+   * them, when the least can go wrong.
    */
-  readonly killDelayMs: number
-  /** Which of the two replicas is killed. */
-  readonly victim: 0 | 1
+  readonly delayMs: number
 }
 
-export function momentsOf(seed: number, cities: number): Moments {
+/** Parts of the load between two kills, of which this much is drawn. */
+const jitter = 0.3
+
+export function momentsOf(
+  seed: number,
+  options: { readonly cities: number; readonly kills: number },
+): Moment[] {
   const random = mulberry32(seed)
-  const near = (fraction: number): number => Math.floor(cities * (fraction + (random() - 0.5) * 0.06))
-  return {
-    killReplica: near(0.35),
-    restartReplica: near(0.45),
-    addReplica: near(0.6),
-    killMaster: near(0.85),
-    killDelayMs: 1 + random() * 14,
-    victim: random() < 0.5 ? 0 : 1,
-  }
+  const { cities, kills } = options
+  return Array.from({ length: kills }, (_, index) => ({
+    acknowledged: Math.floor((cities * (index + 1 + (random() - 0.5) * jitter)) / (kills + 1)),
+    delayMs: 1 + random() * 14,
+  }))
 }
 
 /** A small generator of numbers from 0 to 1; the same seed gives the same numbers. */

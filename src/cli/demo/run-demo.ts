@@ -1,12 +1,9 @@
 // The demo: real processes on this machine, real data, real kill -9; and then a count of what is left.
 //
-// A master and two replicas; a replica is killed and comes back, another one joins, the master is killed and comes
-// back, all while cities are loaded. At the end every acknowledged receipt is looked up on every site.
-//
-// The size of the group. It begins as three sites, of which a quorum is two. The third replica is the fourth site: it
-// joins as a copy beyond the three, and is counted from the master's restart on, when four are declared and a quorum is
-// three. Each of the first commits is on two sites, and any three of four include one of those two: so the change
-// loses nothing at any moment. (Elections and a replicated membership are not in this version.)
+// A group of three sites loads cities while its master, whoever that is at the moment, is killed again and again. The
+// other two elect a new one by themselves and the load goes on there; the killed site is started again on its folder
+// and joins. After each kill every receipt given since the last one is looked up on the new master, and at the end
+// every receipt on every site. Nothing here tells the group who shall be master.
 
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -15,24 +12,28 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { assert } from '../../base/assert.ts'
 import type { SyncResult } from '../../index.ts'
 import { CommandError } from '../exit-codes.ts'
-import { formatBytes, formatCount, formatMs } from '../format.ts'
+import { formatCount, formatMs } from '../format.ts'
 import { type City, Loader } from './loader.ts'
-import type { SiteResults } from './messages.ts'
-import { type Moments, momentsOf } from './moments.ts'
-import type { DemoReport, SiteReport, Step } from './report.ts'
+import type { SiteResults, WrongRow } from './messages.ts'
+import { type Moment, momentsOf } from './moments.ts'
+import type { Comeback, DemoReport, Failover, Kill, SiteReport } from './report.ts'
 import { SiteHandle } from './site-handle.ts'
 
 export interface DemoOptions {
   readonly cities: readonly City[]
   readonly seed: number
+  readonly kills: number
   readonly inFlight: number
   readonly signal: AbortSignal
   readonly onLoadStart: () => void
   readonly onProgress: (acknowledged: number) => void
-  readonly onStep: (step: Step) => void
+  readonly onKill: (kill: Kill) => void
+  readonly onComeback: (site: string, comeback: Comeback) => void
   readonly onPhase: (words: string) => void
 }
 
+const siteNames = ['a', 'b', 'c'] as const
+const anyPort = 'tcp://127.0.0.1:0'
 /** No single wait of the demo takes nearly so long; one that does is a failure to report. */
 const waitMsMax = 60_000
 const rowsPerCheck = 2000
@@ -49,40 +50,44 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
   }
 }
 
-interface MasterRestart {
-  readonly servingMs: number
-  readonly commitMs: number
-  /** Commits that it had not answered when it died ... */
-  readonly unknown: number
-  /** ... and those of them that were not in its log. */
-  readonly missing: number
+interface LostRow extends WrongRow {
+  readonly site: string
 }
 
-interface Found {
-  readonly catchUp: SyncResult
-  readonly snapshot: SyncResult
-  readonly restart: MasterRestart
-  readonly loadMs: number
+interface DemoSite {
+  readonly handle: SiteHandle
+  /** Where it listens, once it has joined. */
+  address: string
+  /** Stops hearing its answers to the load. */
+  stopHearing: () => void
+}
+
+interface Master {
+  readonly site: DemoSite
+  readonly term: number
+  readonly at: number
 }
 
 class DemoRun {
   readonly #options: DemoOptions
   readonly #folder: string
-  readonly #sites: SiteHandle[] = []
+  readonly #sites: DemoSite[] = []
   readonly #loader: Loader
-  readonly #moments: Moments
-  readonly #steps: Step[] = []
+  readonly #moments: readonly Moment[]
   readonly #startedAt = performance.now()
   readonly #broken: Promise<never>
+  readonly #lostRows: LostRow[] = []
   #break: (error: Error) => void = () => undefined
-  #address = ''
+  #master: Master | undefined
+  #masterWaiters: (() => void)[] = []
+  #changes = 0
 
   constructor(folder: string, options: DemoOptions) {
     this.#folder = folder
     this.#options = options
     const { cities, inFlight, onProgress } = options
     this.#loader = new Loader({ cities, inFlight, onProgress })
-    this.#moments = momentsOf(options.seed, cities.length)
+    this.#moments = momentsOf(options.seed, { cities: cities.length, kills: options.kills })
     this.#broken = new Promise((_resolve, reject) => {
       this.#break = reject
     })
@@ -94,228 +99,238 @@ class DemoRun {
   }
 
   async run(): Promise<DemoReport> {
-    const group = await this.#startGroup()
+    await this.#startGroup()
     const loadStartedAt = performance.now()
     this.#options.onLoadStart()
-    const stopFeeding = this.#loader.useMaster(group.master)
-    this.#loader.allowTo(this.#moments.addReplica)
-    const catchUp = await this.#killReplica(group.replicas[this.#moments.victim])
-    const { added, snapshot } = await this.#addReplica()
-    const followers = [...group.replicas, added]
-    const restart = await this.#killMaster(group.master, followers, stopFeeding)
+    const failovers: Failover[] = []
+    for (const [index, moment] of this.#moments.entries()) {
+      this.#loader.allowTo(moment.acknowledged + this.#options.inFlight)
+      await this.#reached(moment.acknowledged)
+      // The load goes on up to the next kill while this one is dealt with.
+      const next = this.#moments[index + 1]?.acknowledged ?? this.#options.cities.length
+      this.#loader.allowTo(next)
+      await delay(moment.delayMs)
+      failovers.push(await this.#killMaster())
+    }
+    this.#loader.allowTo(this.#options.cities.length)
     await this.#reached(this.#options.cities.length)
     const loadMs = performance.now() - loadStartedAt
-    return await this.#report([group.master, ...followers], { catchUp, snapshot, restart, loadMs })
+    return await this.#report(failovers, loadMs)
   }
 
-  async #startGroup(): Promise<{ master: SiteHandle; replicas: readonly [SiteHandle, SiteHandle] }> {
-    const master = this.#site('a')
-    const replicas = [this.#site('b'), this.#site('c')] as const
-    const { address } = await this.#wait(
-      master.ask({ type: 'serve', path: master.path, site: 'a', listen: 'tcp://127.0.0.1:0', sites: 3 }),
-      'the master to serve',
+  async #startGroup(): Promise<void> {
+    for (const name of siteNames) this.#sites.push(this.#site(name))
+    const [founder, ...others] = this.#sites
+    assert(founder !== undefined, 'there are sites')
+    await this.#join(founder)
+    for (const site of others) await this.#join(site)
+    await this.#whenAllAreMembers()
+    this.#options.onPhase(
+      `${siteNames.join(', ')} are a group: a commit is acknowledged when two of three have it on disk`,
     )
-    this.#address = address
-    await Promise.all(replicas.map((replica) => this.#attach(replica)))
-    this.#step(
-      'master a and replicas b, c are up: a commit is acknowledged when two of three sites have it on disk',
-    )
-    return { master, replicas }
   }
 
-  async #killReplica(victim: SiteHandle): Promise<SyncResult> {
-    const { killReplica, restartReplica, killDelayMs } = this.#moments
-    await this.#reached(killReplica)
-    await delay(killDelayMs)
-    await victim.kill()
-    this.#step(`killed replica ${victim.name} (SIGKILL); the load goes on with the other`)
-    await this.#reached(restartReplica)
-    victim.start()
-    const catchUp = await this.#attach(victim)
-    this.#step(
-      `replica ${victim.name} is back: ${catchUp.kind}, ${formatCount(catchUp.transactions)} transactions ` +
-        `in ${formatMs(catchUp.ms)}`,
-    )
-    return catchUp
+  async #whenAllAreMembers(): Promise<void> {
+    const until = performance.now() + waitMsMax
+    for (;;) {
+      const statuses = await Promise.all(this.#sites.map(({ handle }) => this.#statusOf(handle)))
+      if (statuses.every(({ members }) => members === siteNames.length)) return
+      if (performance.now() > until) throw new Error('the three sites do not become members')
+      await delay(20)
+    }
   }
 
-  async #addReplica(): Promise<{ added: SiteHandle; snapshot: SyncResult }> {
-    const { addReplica, killMaster } = this.#moments
+  async #killMaster(): Promise<Failover> {
     const loader = this.#loader
-    await this.#reached(addReplica)
-    loader.allowTo(killMaster + this.#options.inFlight)
-    const before = loader.acknowledged
-    const added = this.#site('d')
-    const snapshot = await this.#attach(added)
-    this.#step(
-      `replica d is added: ${snapshot.kind}, ${formatBytes(snapshot.bytes)} in ${formatMs(snapshot.ms)}, ` +
-        `while ${formatCount(loader.acknowledged - before)} cities were committed`,
-    )
-    return { added, snapshot }
-  }
-
-  async #killMaster(
-    master: SiteHandle,
-    followers: readonly SiteHandle[],
-    stopFeeding: () => void,
-  ): Promise<MasterRestart> {
-    const loader = this.#loader
-    await this.#reached(this.#moments.killMaster)
-    // There must be something under way when it dies.
-    loader.allowTo(this.#options.cities.length)
-    await delay(this.#moments.killDelayMs)
+    const before = await this.#masterOtherThan(undefined, 0)
+    const { site: victim, term } = before
+    const { acknowledged } = loader
     const killedAt = performance.now()
-    const killed = master.kill()
-    stopFeeding()
+    const killed = victim.handle.kill()
+    victim.stopHearing()
     const unknown = loader.masterDied()
-    await killed
-    this.#step(`killed the master (SIGKILL) with ${formatCount(unknown.length)} commits under way`)
-    master.start()
-    this.#address = (await this.#serveAgain(master)).address
-    const servingMs = performance.now() - killedAt
-    const address = this.#address
-    await Promise.all(followers.map((replica) => replica.ask({ type: 'redirect', address })))
-    // Once its old log is committed again, what became of the unknown commits can be read.
-    await this.#reaches(master, 'committedLsn', (await this.#statusOf(master)).lastLsn)
-    const missing = await this.#missingOn(master, unknown)
-    const acknowledgedBefore = loader.acknowledged
+    const given = loader.takeUnchecked()
+    const changesBefore = this.#changes
+    const next = await this.#masterOtherThan(victim, term)
+    this.#changes = changesBefore
+    const masterMs = next.at - killedAt
+    // Of the cities that were not sent yet, or, where there are none left, of those that are sent again.
+    const commitMs = this.#reached(acknowledged + 1).then(() => performance.now() - killedAt)
+    commitMs.catch(() => undefined)
+    const missing = await this.#checkOnMaster(unknown)
     loader.sendAgain(unknown)
-    loader.useMaster(master)
-    await this.#reached(acknowledgedBefore + 1)
-    const commitMs = performance.now() - killedAt
-    this.#step(
-      `the master is back on the same folder: serving after ${formatMs(servingMs)}, first commit after ` +
-        `${formatMs(commitMs)}; the group is four sites now, a commit needs three`,
-    )
-    return { servingMs, commitMs, unknown: unknown.length, missing }
+    const lost = await this.#checkOnMaster(given)
+    for (const row of lost) this.#lostRows.push({ ...row, site: next.site.handle.name })
+    await killed
+    const kill: Kill = {
+      killed: victim.handle.name,
+      master: next.site.handle.name,
+      masterMs,
+      commitMs: await commitMs,
+      acknowledged,
+      lost: this.#lostCount(),
+      unknown: unknown.length,
+      wereCommitted: unknown.length - missing.length,
+    }
+    this.#options.onKill(kill)
+    const comeback = await this.#bringBack(victim)
+    this.#options.onComeback(victim.handle.name, comeback)
+    return { ...kill, comeback }
   }
 
-  async #report(sites: readonly SiteHandle[], found: Found): Promise<DemoReport> {
+  async #bringBack(site: DemoSite): Promise<Comeback> {
+    const startedAt = performance.now()
+    let synced: SyncResult | undefined
+    let rewound = 0
+    const offs = [
+      site.handle.on('synced', ({ result }) => {
+        synced = result
+      }),
+      site.handle.on('rewound', ({ transactions }) => {
+        rewound += transactions
+      }),
+    ]
+    site.handle.start()
+    await this.#join(site)
+    for (const off of offs) off()
+    return {
+      kind: synced?.kind ?? 'equal',
+      transactions: synced?.transactions ?? 0,
+      ms: performance.now() - startedAt,
+      rewound,
+    }
+  }
+
+  async #report(failovers: readonly Failover[], loadMs: number): Promise<DemoReport> {
     const { cities, seed } = this.#options
-    const { catchUp, snapshot, restart, loadMs } = found
     const checkStartedAt = performance.now()
     this.#options.onPhase('checking every receipt on every site')
-    const { reports, lostRows } = await this.#checkAll(sites)
+    const { site: master } = await this.#masterOtherThan(undefined, 0)
+    const { canLose } = await this.#statusOf(master.handle)
+    const reports = await this.#checkAll(master.handle)
     const checkMs = performance.now() - checkStartedAt
     await Promise.all(
-      sites.map((site) => this.#wait(site.ask({ type: 'close' }), `site ${site.name} to close`)),
+      this.#sites.map(({ handle }) =>
+        this.#wait(handle.ask({ type: 'close' }), `site ${handle.name} to close`),
+      ),
     )
     return {
       seed,
       cities: cities.length,
       acknowledged: this.#loader.acknowledged,
-      lost: new Set(lostRows.map((row) => row.index)).size,
+      lost: this.#lostCount(),
       digestsEqual: new Set(reports.map((each) => each.digest)).size === 1,
-      lostRows,
+      lostRows: this.#lostRows,
       sites: reports,
+      failovers,
+      otherChanges: this.#changes,
       load: {
         ms: loadMs,
         commitsPerSecond: Math.round((cities.length * 1000) / loadMs),
         bytes: cities.reduce((sum, city) => sum + city.key.length + Buffer.byteLength(city.value), 0),
       },
-      catchUp: { kind: catchUp.kind, transactions: catchUp.transactions, ms: catchUp.ms },
-      snapshot: {
-        kind: snapshot.kind,
-        bytes: snapshot.bytes,
-        ms: snapshot.ms,
-        mbPerSecond: snapshot.bytes / 1000 / Math.max(snapshot.ms, 1),
-      },
-      masterRestart: { servingMs: restart.servingMs, commitMs: restart.commitMs },
-      unknown: {
-        total: restart.unknown,
-        wereCommitted: restart.unknown - restart.missing,
-        wereNot: restart.missing,
-      },
       sentAgainBesides: this.#loader.sentAgainBesides,
+      canLose,
       checkMs,
       totalMs: performance.now() - this.#startedAt,
-      steps: this.#steps,
     }
   }
 
   async killAll(): Promise<void> {
-    await Promise.all(this.#sites.map((site) => site.kill()))
+    await Promise.all(this.#sites.map(({ handle }) => handle.kill()))
   }
 
-  #site(name: string): SiteHandle {
-    const site = new SiteHandle({ name, path: join(this.#folder, name) })
-    site.on('exit', ({ expected, words }) => {
+  #site(name: string): DemoSite {
+    const handle = new SiteHandle({ name, path: join(this.#folder, name) })
+    handle.on('exit', ({ expected, words }) => {
       if (!expected) this.#break(new Error(`site ${name} ended by itself: ${words}`))
     })
-    this.#sites.push(site)
-    site.start()
+    const site: DemoSite = { handle, address: anyPort, stopHearing: () => undefined }
+    handle.on('master', ({ term }) => this.#heardMaster(site, term))
+    handle.start()
     return site
   }
 
-  /** Tells a replica to follow the master; resolves when it has caught up. */
-  async #attach(site: SiteHandle): Promise<SyncResult> {
-    let stop = ''
-    const offStopped = site.on('stopped', ({ reason, code }) => {
-      stop = ` (its last attempt: ${reason}${code === null ? '' : `, ${code}`})`
-    })
-    let off: () => void = () => undefined
-    const synced = new Promise<SyncResult>((resolve) => {
-      off = site.on('synced', ({ result }) => resolve(result))
-    })
-    try {
-      await site.ask({ type: 'attach', path: site.path, site: site.name, address: this.#address })
-      return await this.#wait(synced, () => `replica ${site.name} to be synchronised${stop}`)
-    } finally {
-      off()
-      offStopped()
+  #heardMaster(site: DemoSite, term: number): void {
+    if (term <= (this.#master?.term ?? 0)) return
+    if (this.#master !== undefined) this.#changes++
+    this.#master = { site, term, at: performance.now() }
+    this.#loader.useMaster(site.handle)
+    for (const wake of this.#masterWaiters.splice(0)) wake()
+  }
+
+  /** The master, once there is one of a later term at another site. */
+  async #masterOtherThan(site: DemoSite | undefined, term: number): Promise<Master> {
+    for (;;) {
+      const master = this.#master
+      if (master !== undefined && master.site !== site && master.term > term) return master
+      const heard = new Promise<void>((resolve) => {
+        this.#masterWaiters.push(resolve)
+      })
+      await this.#wait(heard, 'the group to elect a master')
     }
   }
 
-  /** On the same port, so that replicas that look for it find it; on another if that is taken. */
-  async #serveAgain(master: SiteHandle): Promise<{ address: string }> {
-    const serve = { type: 'serve', path: master.path, site: master.name, sites: 4 } as const
+  /** Resolves when the site is in the group and has its data. On the port of before, if nobody has taken it. */
+  async #join(site: DemoSite): Promise<void> {
+    const { handle } = site
+    site.stopHearing = this.#loader.hear(handle)
+    const seeds = this.#sites.filter((each) => each !== site && each.address !== anyPort).map(addressOf)
+    const join = { type: 'join', path: handle.path, site: handle.name, seeds } as const
+    const what = `site ${handle.name} to join`
     try {
-      return await this.#wait(master.ask({ ...serve, listen: this.#address }), 'the master to serve again')
+      site.address = (await this.#wait(handle.ask({ ...join, listen: site.address }), what)).address
     } catch (error) {
       if (!(error as Error).message.includes('ADDRESS_IN_USE')) throw error
-      await master.ask({ type: 'close' })
-      return await this.#wait(
-        master.ask({ ...serve, listen: 'tcp://127.0.0.1:0' }),
-        'the master to serve again',
-      )
+      site.address = (await this.#wait(handle.ask({ ...join, listen: anyPort }), what)).address
     }
   }
 
-  /** How many of these the master does not have, now that it is a master again. */
-  async #missingOn(master: SiteHandle, indexes: readonly number[]): Promise<number> {
-    const { wrong } = await this.#wait(
-      master.ask({ type: 'check', rows: this.#loader.rows(indexes) }),
-      'the master to look up unknown outcomes',
-    )
-    return wrong.length
+  /** On whichever site is master: what it took over is committed first, and it must be master still afterwards. */
+  async #checkOnMaster(indexes: readonly number[]): Promise<WrongRow[]> {
+    for (;;) {
+      const { site, term } = await this.#masterOtherThan(undefined, 0)
+      const { lastLsn } = await this.#statusOf(site.handle)
+      await this.#reaches(site.handle, 'committedLsn', lastLsn)
+      const wrong = await this.#check(site.handle, indexes)
+      if (wrong.length === 0) return wrong
+      const status = await this.#statusOf(site.handle)
+      if (status.isMaster && status.term === term) return wrong
+      await delay(20)
+    }
   }
 
-  async #checkAll(
-    sites: readonly SiteHandle[],
-  ): Promise<{ reports: SiteReport[]; lostRows: DemoReport['lostRows'] }> {
-    const [master] = sites
-    assert(master !== undefined, 'there is a master')
+  async #check(site: SiteHandle, indexes: readonly number[]): Promise<WrongRow[]> {
+    const found: WrongRow[] = []
+    for (let at = 0; at < indexes.length; at += rowsPerCheck) {
+      const rows = this.#loader.rows(indexes.slice(at, at + rowsPerCheck))
+      const { wrong } = await this.#wait(
+        site.ask({ type: 'check', rows }),
+        `site ${site.name} to check receipts`,
+      )
+      found.push(...wrong)
+    }
+    return found
+  }
+
+  async #checkAll(master: SiteHandle): Promise<SiteReport[]> {
     const { lastLsn } = await this.#statusOf(master)
     const indexes = this.#loader.acknowledgedIndexes()
-    const lostRows: DemoReport['lostRows'][number][] = []
-    const reports = await Promise.all(
-      sites.map(async (site): Promise<SiteReport> => {
-        await this.#reaches(site, 'appliedLsn', lastLsn)
-        let wrong = 0
-        for (let at = 0; at < indexes.length; at += rowsPerCheck) {
-          const rows = this.#loader.rows(indexes.slice(at, at + rowsPerCheck))
-          const found = await this.#wait(
-            site.ask({ type: 'check', rows }),
-            `site ${site.name} to check receipts`,
-          )
-          wrong += found.wrong.length
-          for (const row of found.wrong) lostRows.push({ ...row, site: site.name })
-        }
-        const digest = await this.#wait(site.ask({ type: 'digest' }), `the digest of site ${site.name}`)
-        return { site: site.name, ...digest, checked: indexes.length, wrong }
+    return await Promise.all(
+      this.#sites.map(async ({ handle }): Promise<SiteReport> => {
+        const { name } = handle
+        await this.#reaches(handle, 'appliedLsn', lastLsn)
+        const wrong = await this.#check(handle, indexes)
+        for (const row of wrong) this.#lostRows.push({ ...row, site: name })
+        const digest = await this.#wait(handle.ask({ type: 'digest' }), `the digest of site ${name}`)
+        return { site: name, ...digest, checked: indexes.length, wrong: wrong.length }
       }),
     )
-    return { reports, lostRows }
+  }
+
+  /** Cities that some site that was asked did not have as it should. */
+  #lostCount(): number {
+    return new Set(this.#lostRows.map((row) => row.index)).size
   }
 
   #statusOf(site: SiteHandle): Promise<SiteResults['status']> {
@@ -325,8 +340,11 @@ class DemoRun {
   async #reaches(site: SiteHandle, position: 'appliedLsn' | 'committedLsn', lsn: number): Promise<void> {
     const until = performance.now() + waitMsMax
     for (;;) {
-      const at = (await this.#statusOf(site))[position]
+      const status = await this.#statusOf(site)
+      const at = status[position]
       if (at >= lsn) return
+      // Its end of the log may have been taken back, if another is master by now.
+      if (position === 'committedLsn' && (!status.isMaster || at >= status.lastLsn)) return
       if (performance.now() > until) {
         throw new Error(`${position} of site ${site.name} is ${at} and does not reach ${lsn}`)
       }
@@ -339,13 +357,6 @@ class DemoRun {
       this.#loader.reached(count),
       () => `${formatCount(count)} cities to be acknowledged; ${formatCount(this.#loader.acknowledged)} are`,
     )
-  }
-
-  #step(words: string): void {
-    const percent = Math.floor((this.#loader.acknowledged / Math.max(this.#options.cities.length, 1)) * 100)
-    const step = { percent, words }
-    this.#steps.push(step)
-    this.#options.onStep(step)
   }
 
   /** Ends early when the demo is interrupted, a site ends by itself, or the load fails. */
@@ -363,4 +374,8 @@ class DemoRun {
       clearTimeout(timer)
     }
   }
+}
+
+function addressOf(site: DemoSite): string {
+  return site.address
 }

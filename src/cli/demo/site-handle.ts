@@ -8,8 +8,9 @@ import type { FromSite, SiteEvent, SiteRequest, SiteResults } from './messages.t
 
 type SiteEvents = {
   acks: Extract<SiteEvent, { event: 'acks' }>
+  master: Extract<SiteEvent, { event: 'master' }>
   synced: Extract<SiteEvent, { event: 'synced' }>
-  stopped: Extract<SiteEvent, { event: 'stopped' }>
+  rewound: Extract<SiteEvent, { event: 'rewound' }>
   exit: { readonly expected: boolean; readonly words: string }
 }
 
@@ -91,9 +92,7 @@ export class SiteHandle extends Emitter<SiteEvents> {
 
   #heard(message: FromSite): void {
     if ('event' in message) {
-      if (message.event === 'acks') this.emit('acks', message)
-      else if (message.event === 'synced') this.emit('synced', message)
-      else this.emit('stopped', message)
+      this.#emitEvent(message)
       return
     }
     const waiting = this.#waiting.get(message.id)
@@ -101,6 +100,22 @@ export class SiteHandle extends Emitter<SiteEvents> {
     if ('error' in message)
       waiting?.reject(new Error(`site ${this.name}: ${message.error.code}: ${message.error.message}`))
     else waiting?.resolve(message.result)
+  }
+
+  #emitEvent(message: SiteEvent): void {
+    switch (message.event) {
+      case 'acks':
+        this.emit('acks', message)
+        return
+      case 'master':
+        this.emit('master', message)
+        return
+      case 'synced':
+        this.emit('synced', message)
+        return
+      case 'rewound':
+        this.emit('rewound', message)
+    }
   }
 
   #ended(words: string): void {

@@ -1,7 +1,7 @@
-// One site of the demo: a process that serves or attaches a database by the public API and does what it is told over
-// IPC. The demo kills it without warning; that is what it is for. It ends by itself when the demo is gone.
+// One site of the demo: a process that joins the group by the public API and does what it is told over IPC. The demo
+// kills it without warning; that is what it is for. It ends by itself when the demo is gone.
 
-import { attachMaster, CoterieError, type Database, isCoterieError, open } from '../../index.ts'
+import { CoterieError, type Database, type Group, isCoterieError, open } from '../../index.ts'
 import type {
   Acked,
   ExpectedRow,
@@ -14,28 +14,19 @@ import type {
   WrongRow,
 } from './messages.ts'
 
-const retryMs = 25
 const checkedAtOnce = 500
 
 class Site {
   #db: Database | undefined
-  #address = ''
-  #closing = false
+  #group: Group | undefined
   #acked: Acked[] = []
   #refused: NotAcked[] = []
   #flushing = false
 
   async handle(request: SiteRequest): Promise<unknown> {
     switch (request.type) {
-      case 'serve':
-        return await this.#serve(request)
-      case 'attach':
-        this.#address = request.address
-        void this.#follow(request.path, request.site)
-        return {}
-      case 'redirect':
-        this.#address = request.address
-        return {}
+      case 'join':
+        return await this.#join(request)
       case 'put':
         for (const [index, key, value] of request.rows) this.#put(index, key, value)
         return {}
@@ -46,7 +37,6 @@ class Site {
       case 'check':
         return { wrong: await this.#check(request.rows) }
       case 'close':
-        this.#closing = true
         await this.#db?.close()
         return {}
     }
@@ -57,27 +47,24 @@ class Site {
     return this.#db
   }
 
-  async #serve(request: SiteRequest & { type: 'serve' }): Promise<SiteResults['serve']> {
-    const { path, site, listen, sites } = request
-    const db: Database = await open(path, { site })
-    this.#db = db
-    const master = await db.serve({ listen, sites, acks: 'quorum' })
-    return { address: master.addresses[0] ?? '', term: db.status().term }
+  async #join(request: SiteRequest & { type: 'join' }): Promise<SiteResults['join']> {
+    const { path, site, listen, seeds } = request
+    const db: Database = this.#db ?? (await this.#opened(path, site))
+    const group = await db.join({ site, listen, seeds })
+    this.#group = group
+    group.on('master', ({ term }) => tell({ event: 'master', term }))
+    // Who founds a group is its master before anybody can listen.
+    if (group.role === 'master') tell({ event: 'master', term: group.term })
+    group.on('synced', (result) => tell({ event: 'synced', result }))
+    await group.ready
+    return { address: group.addresses[0] ?? '' }
   }
 
-  /** Attaches, and attaches again whenever the connection is lost. */
-  async #follow(path: string, site: string): Promise<void> {
-    while (!this.#closing) {
-      const attachment = attachMaster(this.#db ?? { path, site }, this.#address)
-      attachment.on('synced', (result) => tell({ event: 'synced', result }))
-      const adopt = (): void => {
-        this.#db = attachment.db as unknown as Database
-      }
-      await attachment.synced.then(adopt, () => undefined)
-      const { reason, cause } = await attachment.stopped
-      tell({ event: 'stopped', reason, code: cause?.code ?? null })
-      await new Promise((resolve) => setTimeout(resolve, retryMs))
-    }
+  async #opened(path: string, site: string): Promise<Database> {
+    const db: Database = await open(path, { site })
+    db.on('rewound', ({ transactions }) => tell({ event: 'rewound', transactions }))
+    this.#db = db
+    return db
   }
 
   #put(index: number, key: string, value: string): void {
@@ -104,8 +91,17 @@ class Site {
   }
 
   #status(): SiteResults['status'] {
-    const { lastLsn, appliedLsn, committedLsn, canLose } = this.#open().status()
-    return { lastLsn, appliedLsn, committedLsn, canLose }
+    const { lastLsn, appliedLsn, committedLsn, canLose, term } = this.#open().status()
+    const group = this.#group?.status()
+    return {
+      lastLsn,
+      appliedLsn,
+      committedLsn,
+      isMaster: group?.role === 'master',
+      term,
+      canLose,
+      members: group?.members.length ?? 0,
+    }
   }
 
   async #check(rows: readonly ExpectedRow[]): Promise<WrongRow[]> {

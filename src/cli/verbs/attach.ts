@@ -1,8 +1,8 @@
 // coterie attach: follows a master as a replica, until a signal ends it.
 //
 // A connection that is lost is made again, with a pause that doubles. What another try cannot mend (another database,
-// another protocol, a damaged file) ends the command. `coterie promote` on the same path makes the running
-// process the master.
+// another protocol, a damaged file) ends the command. Where its master has moved, it goes along. `coterie promote` and
+// `coterie takeover` on the same path make the running process the master; so does a master that hands over to it.
 
 import type { Command } from 'commander'
 import { type Attachment, attachMaster, isCoterieError, type Master, type StopResult } from '../../index.ts'
@@ -12,9 +12,9 @@ import { printDatabaseEvents } from '../database-events.ts'
 import { EventLines } from '../event-lines.ts'
 import { CommandError, type ExitCode, exitCodeOf, exitCodes } from '../exit-codes.ts'
 import { formatBytes, formatCount, formatMs } from '../format.ts'
-import { type ByteDatabase, LocalPort, viewEncodings } from '../local-port.ts'
+import { type ByteDatabase, LocalPort, takeOver, viewEncodings } from '../local-port.ts'
 import { durationMs } from '../options.ts'
-import type { PortPromoted } from '../port.ts'
+import type { PortPromoted, PortTakenOver, PortTakeOverOptions } from '../port.ts'
 import type { Progress } from '../progress.ts'
 import {
   exitCodeOfServing,
@@ -44,8 +44,8 @@ export function defineAttach(program: Command, run: CommandRun): Command {
     description:
       'Brings the directory up to date, from the log where it can and by a snapshot where it must, then follows the\n' +
       'master and prints a line for each event. Ends in good order on SIGINT or SIGTERM. Meanwhile the other verbs\n' +
-      'work on the same path through this process; `coterie promote` makes it the master, and the options below that\n' +
-      'are those of serve are for then.',
+      'work on the same path through this process; `coterie takeover` and `coterie promote` make it the master, and the\n' +
+      'options below that are those of serve are for then.',
     examples: [
       ['coterie attach ./copy 127.0.0.1:10000', 'makes a live copy'],
       ['coterie attach ./copy db1:10000 --listen tcp://0.0.0.0:10000', 'and serves, once it is promoted'],
@@ -70,13 +70,15 @@ export function defineAttach(program: Command, run: CommandRun): Command {
 class Following {
   readonly #context: VerbContext
   readonly #path: string
-  readonly #address: string
+  /** Of the master: the one that was given, or where it has moved to. */
+  #address: string
   readonly #options: AttachVerbOptions
   readonly #lines: EventLines
   #db: ByteDatabase | undefined
   #control: ControlServer | undefined
   #master: Master | undefined
   #promoting: Promise<PortPromoted> | undefined
+  #taking: Promise<PortTakenOver> | undefined
   readonly #promoted = new AbortController()
   #adopting: Promise<void> | undefined
   #everSynced = false
@@ -99,10 +101,12 @@ class Following {
         const retry = this.#options.reconnect && worthAnotherTry(stop)
         if (!retry && stop.reason !== 'became-master') return this.#ended(stop)
         if (synced) pauseMs = firstPauseMs
+        const moved = stop.cause?.code === 'NOT_MASTER' ? stop.cause.details.master : undefined
+        if (typeof moved === 'string') this.#address = moved
         if (stop.reason !== 'became-master')
           await pause(pauseMs, AbortSignal.any([interrupted, this.#promoted.signal]))
-        // Promoted while it was attached, or between two tries.
-        if (this.#promoting !== undefined) return await this.#reign()
+        // Promoted while it was attached, or between two tries; or the master has handed over.
+        if (this.#promoting !== undefined || stop.reason === 'became-master') return await this.#reign()
         if (interrupted.aborted) return exitCodes.ok
         pauseMs = Math.min(pauseMs * 2, pauseMsMax)
       }
@@ -164,14 +168,19 @@ class Following {
     this.#control = await ControlServer.start({
       host: this.#context.host,
       location: this.#path,
-      port: new LocalPort(db, () => this.#promote(db)),
+      port: new LocalPort(db, {
+        promote: () => this.#promote(db),
+        takeOver: (options) => this.#takeOver(db, options),
+      }),
     })
   }
 
   #watch(attachment: Attachment): { stop(): void } {
     const lines = this.#lines
     let bar: Progress | undefined
+    let connectedTo = this.#address
     attachment.on('connected', ({ address }) => {
+      connectedTo = address
       lines.print('connected', { address }, `connected to ${address}`)
       // A copy that has data already can be read while it catches up.
       void this.#adopt(attachment)
@@ -183,9 +192,10 @@ class Following {
         `${error.code}: ${error.message}`,
       ),
     )
-    attachment.on('newMaster', (event) =>
-      lines.print('newMaster', event, `the master is ${event.site}, term ${event.term}`),
-    )
+    attachment.on('newMaster', (event) => {
+      this.#address = connectedTo
+      lines.print('newMaster', event, `the master is ${event.site}, term ${event.term}`)
+    })
     attachment.on('syncProgress', ({ unit, done, total }) => {
       bar ??= this.#context.progress({ label: 'sync', unit, total })
       bar.update(done, total)
@@ -218,29 +228,62 @@ class Following {
     return this.#promoting
   }
 
-  async #becomeMaster(db: ByteDatabase): Promise<PortPromoted> {
-    const { listen } = this.#options
-    const { term } = await db.promote()
-    if (listen === undefined) {
+  /** If it fails the process goes on as a replica. */
+  #takeOver(db: ByteDatabase, options: PortTakeOverOptions): Promise<PortTakenOver> {
+    const taking = this.#takeMastership(db, options)
+    this.#taking ??= taking
+    taking.catch(() => {
+      if (this.#taking === taking) this.#taking = undefined
+    })
+    return taking
+  }
+
+  async #takeMastership(db: ByteDatabase, options: PortTakeOverOptions): Promise<PortTakenOver> {
+    const { listen = this.#options.listen ?? [] } = options
+    const { listen: _, ...serve } = toServeOptions(this.#options, listen)
+    const taken = await takeOver(db, { ...options, listen }, serve)
+    this.#nowMaster(db, taken.term)
+    return taken
+  }
+
+  #nowMaster(db: ByteDatabase, term: number): void {
+    const { master } = db
+    if (master === undefined) {
       this.#lines.print('master', { term }, `master in term ${term}; not listening: there was no --listen`)
-      return { term, addresses: [] }
+      return
     }
-    const master = await db.serve(toServeOptions(this.#options, listen))
     this.#master = master
     printMasterEvents(master, this.#lines)
     const { addresses } = master
-    this.#lines.print(
-      'serving',
-      { term, addresses },
-      `master in term ${term}, listening on ${addresses.join(', ')}`,
-    )
-    return { term, addresses }
+    const text = `master in term ${term}, listening on ${addresses.join(', ')}`
+    this.#lines.print('serving', { term, addresses }, text)
   }
 
-  /** After a promotion: stays, as `serve` does. */
+  async #becomeMaster(db: ByteDatabase): Promise<PortPromoted> {
+    const { listen } = this.#options
+    const { term } = await db.promote()
+    return await this.#serve(db, term, listen)
+  }
+
+  async #serve(db: ByteDatabase, term: number, listen: readonly string[] | undefined): Promise<PortPromoted> {
+    if (listen !== undefined) await db.serve(toServeOptions(this.#options, listen))
+    this.#nowMaster(db, term)
+    return { term, addresses: db.master?.addresses ?? [] }
+  }
+
+  /** The master has handed over of its own accord. */
+  async #handedOver(): Promise<void> {
+    const db = this.#db
+    if (db === undefined || this.#master !== undefined) return
+    await this.#serve(db, db.status().term, this.#options.listen)
+  }
+
+  /** As master: stays, as `serve` does. */
   async #reign(): Promise<ExitCode> {
     const { interrupted } = this.#context.io
-    await this.#promoting
+    if (this.#promoting !== undefined) await this.#promoting
+    else if (this.#taking !== undefined) await this.#taking
+    else await this.#handedOver()
     const master = this.#master
     if (master === undefined) {
       await whenAborted(interrupted)

@@ -11,8 +11,10 @@ import { defineDel } from './del.ts'
 import { defineDemo } from './demo.ts'
 import { defineDump } from './dump.ts'
 import { defineGet } from './get.ts'
+import { defineJoin } from './join.ts'
 import { defineLoad } from './load.ts'
 import { defineLog } from './log.ts'
+import { defineMembers } from './members.ts'
 import { definePromote } from './promote.ts'
 import { definePut } from './put.ts'
 import { defineRestore } from './restore.ts'
@@ -20,6 +22,9 @@ import { defineScan } from './scan.ts'
 import { defineServe } from './serve.ts'
 import { defineStat } from './stat.ts'
 import { defineStatus } from './status.ts'
+import { defineTakeOver } from './takeover.ts'
+import { defineTop } from './top.ts'
+import { defineTransfer } from './transfer.ts'
 import { defineVerify } from './verify.ts'
 
 export type DefineVerb = (program: Command, run: CommandRun) => Command
@@ -28,6 +33,11 @@ export const verbs: readonly DefineVerb[] = [
   defineServe,
   defineAttach,
   definePromote,
+  defineTakeOver,
+  defineJoin,
+  defineTransfer,
+  defineMembers,
+  defineTop,
   defineGet,
   definePut,
   defineDel,

@@ -20,8 +20,9 @@ export function defineLog(program: Command, run: CommandRun): Command {
     usage: 'log <path>',
     summary: 'print the records of the log',
     description:
-      'A line is LSN, term, time, kind, bytes and the first keys that the record writes. Values are not shown: see\n' +
-      '`coterie dump`. With --json, a line has all keys, in base64, with the sizes of the values.',
+      'A line is LSN, term, time, kind, bytes and the first keys that the record writes; of a term its master, of a\n' +
+      'change of the group its members. Values are not shown: see `coterie dump`. With --json, a line has all keys, in\n' +
+      'base64, with the sizes of the values.',
     examples: [
       ['coterie log ./data --from 1000 --limit 20', 'twenty records from LSN 1000 on'],
       ['coterie log ./data --follow', 'goes on with new commits until it is interrupted'],
@@ -50,22 +51,29 @@ export function defineLog(program: Command, run: CommandRun): Command {
 }
 
 const writesShownMax = 3
+const kindAndBytesWidth = 18
 
 function logText(record: LogLine): string {
   const { writes } = record
   const shown = record.site === undefined ? [] : [`master ${record.site}`]
+  if (record.members !== undefined) shown.push(membersText(record.members))
   shown.push(...writes.slice(0, writesShownMax).map(writeText))
   if (writes.length > writesShownMax) shown.push(`and ${formatCount(writes.length - writesShownMax)} more`)
   return [
     String(record.lsn).padStart(10),
     String(record.term).padStart(4),
     new Date(record.time).toISOString(),
-    record.kind.padEnd(6),
-    `${formatCount(record.bytes)} B`.padStart(10),
+    record.kind + `${formatCount(record.bytes)} B`.padStart(kindAndBytesWidth - record.kind.length),
     `${shown.join(', ')}${record.committed ? '' : '  (not committed)'}`,
   ]
     .join('  ')
     .trimEnd()
+}
+
+function membersText({ members, removed }: NonNullable<LogLine['members']>): string {
+  const sites = members.map(({ site, address }) => `${printable(site)} at ${printable(address)}`)
+  const gone = removed.length === 0 ? '' : `; removed: ${removed.map(printable).join(', ')}`
+  return `${sites.join(', ')}${gone}`
 }
 
 function writeText(write: LogWrite): string {

@@ -8,6 +8,7 @@ import type { DiskModel } from './memory-files.ts'
 import { type Link, MemoryFile, MemoryFolder, type MemoryNode, memoryError } from './memory-tree.ts'
 
 const sectorBytes = 512
+const noNames: ReadonlyMap<string, MemoryNode> = new Map()
 
 /** Which call fails: the `nth` from now on (1 is the next), of those whose path `where` accepts. */
 export interface CallToFail {
@@ -144,6 +145,24 @@ export class FaultyDisk implements DiskModel {
       if (change.kind !== 'write' || at < change.at || at >= change.at + change.bytes.length) continue
       change.bytes[at - change.at] = (change.bytes[at - change.at] as number) ^ mask
     }
+  }
+
+  /** Changes bytes where they lie, in what is durable and in what is not yet. */
+  overwrite(file: MemoryFile, options: { readonly at: number; readonly bytes: Uint8Array }): void {
+    const { at, bytes } = options
+    const journal = this.#journalOf(file)
+    file.content.write(bytes, at)
+    if (at < journal.durable.size) journal.durable.write(bytes.subarray(0, journal.durable.size - at), at)
+    journal.changes.push({ kind: 'write', at, bytes: bytes.slice() })
+  }
+
+  /** What a crash now would leave of a folder's names and a file's content in any case. For judges; not to be changed. */
+  durableNames(folder: MemoryFolder): ReadonlyMap<string, MemoryNode> {
+    return this.#durableNames.get(folder) ?? noNames
+  }
+
+  durableContent(file: MemoryFile): MemoryContent {
+    return this.#journalOf(file).durable
   }
 
   /** Ends this disk; returns the root of what survives, in new nodes. */

@@ -12,8 +12,9 @@
 import type { Prng } from '../../base/prng.ts'
 import type { Timers } from '../host.ts'
 import { type CallToFail, FaultyDisk, type Survival } from './faulty-disk.ts'
+import type { MemoryContent } from './memory-content.ts'
 import { MemoryFiles } from './memory-files.ts'
-import { MemoryFile, MemoryTree, memoryError } from './memory-tree.ts'
+import { MemoryFile, MemoryFolder, type MemoryNode, MemoryTree, memoryError } from './memory-tree.ts'
 
 export interface FaultyMemoryFilesOptions {
   readonly timers: Timers
@@ -63,10 +64,59 @@ export class FaultyMemoryFiles extends MemoryFiles {
 
   /** Changes bits of a file where they lie, durably: silent damage. */
   damage(options: { readonly path: string; readonly at: number; readonly mask: number }): void {
-    const node = this.#tree.find(options.path)
-    if (!(node instanceof MemoryFile)) throw memoryError('ENOENT', { path: options.path, syscall: 'damage' })
-    if (options.at >= node.content.size) throw new RangeError('there is no such byte to damage')
-    this.#disk.damage(node, options)
+    const file = this.#fileAt(options.path, 'damage')
+    if (options.at >= file.content.size) throw new RangeError('there is no such byte to damage')
+    this.#disk.damage(file, options)
+  }
+
+  /** Puts bytes where others lie, durably: a sector that reads as zeros, or as it was before its last write. */
+  overwrite(options: { readonly path: string; readonly at: number; readonly bytes: Uint8Array }): void {
+    const file = this.#fileAt(options.path, 'damage')
+    if (options.at + options.bytes.length > file.content.size) {
+      throw new RangeError('there are no such bytes to damage')
+    }
+    this.#disk.overwrite(file, options)
+  }
+
+  /** What lies there, for putting it back later. */
+  peek(options: { readonly path: string; readonly at: number; readonly length: number }): Uint8Array {
+    const bytes = new Uint8Array(options.length)
+    return bytes.subarray(0, this.#fileAt(options.path, 'read').content.read(bytes, options.at))
+  }
+
+  /** Every file, with its size, sorted by its path. */
+  paths(): { readonly path: string; readonly bytes: number }[] {
+    const found: { readonly path: string; readonly bytes: number }[] = []
+    const visit = (folder: MemoryFolder, path: string): void => {
+      for (const [name, node] of folder.entries) {
+        if (node instanceof MemoryFolder) visit(node, `${path}/${name}`)
+        else found.push({ path: `${path}/${name}`, bytes: node.content.size })
+      }
+    }
+    visit(this.#tree.root, '')
+    return found.sort((a, b) => (a.path < b.path ? -1 : 1))
+  }
+
+  /** The bytes of a file that are certain to survive a crash; undefined if not even its name is. For judges: read only. */
+  durableFile(path: string): MemoryContent | undefined {
+    const node = this.#durableNode(path)
+    return node instanceof MemoryFile ? this.#disk.durableContent(node) : undefined
+  }
+
+  /** Names in a folder that are certain to survive a crash, sorted. */
+  durableNames(path: string): string[] {
+    const node = this.#durableNode(path)
+    return node instanceof MemoryFolder ? [...this.#disk.durableNames(node).keys()].sort() : []
+  }
+
+  #durableNode(path: string): MemoryNode | undefined {
+    let node: MemoryNode | undefined = this.#tree.root
+    for (const name of path.split('/')) {
+      if (name === '') continue
+      if (!(node instanceof MemoryFolder)) return undefined
+      node = this.#disk.durableNames(node).get(name)
+    }
+    return node
   }
 
   /** The machine loses power. Every later call on this object fails; the returned one has what survives. */
@@ -81,5 +131,11 @@ export class FaultyMemoryFiles extends MemoryFiles {
   kill(): FaultyMemoryFiles {
     const disk = this.#disk.passOn()
     return new FaultyMemoryFiles(this.#options, { tree: this.#tree, disk })
+  }
+
+  #fileAt(path: string, syscall: string): MemoryFile {
+    const node = this.#tree.find(path)
+    if (node instanceof MemoryFile) return node
+    throw memoryError('ENOENT', { path, syscall })
   }
 }

@@ -15,9 +15,9 @@ const nodeClock: Clock = {
 }
 
 const nodeTimers: Timers = {
-  after(ms: number, callback: () => void): Timer {
+  after(ms: number, callback: () => void, options?: { readonly keepsAlive: boolean }): Timer {
     const timeout = setTimeout(callback, Math.min(ms, timeoutMsMax))
-    timeout.unref()
+    if (options?.keepsAlive !== true) timeout.unref()
     return { cancel: () => clearTimeout(timeout) }
   },
   soon(callback: () => void): void {

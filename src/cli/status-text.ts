@@ -1,0 +1,78 @@
+// The status of a site as text: positions, replicas, the group, and what could be lost now.
+
+import type { ReplicaStatus } from '../index.ts'
+import { formatBytes, formatCount, formatPairs, formatTable } from './format.ts'
+import { electionsText, groupTable } from './group-text.ts'
+import type { PortStatus } from './port.ts'
+
+const positions = [
+  'lastLsn',
+  'durableLsn',
+  'committedLsn',
+  'permanentLsn',
+  'appliedLsn',
+  'checkpointLsn',
+  'firstLsn',
+] as const
+
+export function statusText(status: PortStatus, holderPid: number | undefined): string {
+  const { group } = status
+  const pairs: [string, string][] = [
+    ['role', roleText(status)],
+    ['site', status.site],
+    ['term', String(status.term)],
+  ]
+  const master = group === undefined ? status.master : masterText(group)
+  if (master !== undefined) pairs.push(['master', master])
+  if (group !== undefined) pairs.push(['majority', electionsText(group)])
+  if (status.databaseId !== undefined) pairs.push(['database', status.databaseId])
+  for (const name of positions) pairs.push([name, formatCount(status[name])])
+  pairs.push(['log', formatBytes(status.logBytes)])
+  if (status.waitingCommits > 0) pairs.push(['waiting commits', formatCount(status.waitingCommits)])
+  if (holderPid !== undefined) pairs.push(['process', String(holderPid)])
+  for (const name of ['failure', 'stall'] as const) {
+    const error = status[name]
+    if (error !== undefined) pairs.push([name, `${error.code}: ${error.message}`])
+  }
+  for (const file of status.lost) pairs.push(['lost transactions', file])
+  return [formatPairs(pairs), ...tables(status), '', status.canLose].join('\n')
+}
+
+function roleText({ group, role, attached, writable }: PortStatus): string {
+  return `${group?.role ?? role}${attached ? ', attached' : ''}${writable ? '' : ', read-only'}`
+}
+
+function masterText({ master }: NonNullable<PortStatus['group']>): string {
+  return master === undefined ? 'none is known' : `${master.site} at ${master.address}`
+}
+
+/** The sites of a group say all that the replicas of its master would. */
+function tables({ group, replicas }: PortStatus): string[] {
+  if (group !== undefined) return ['', groupTable(group)]
+  return replicas.length === 0 ? [] : ['', replicasTable(replicas)]
+}
+
+function replicasTable(replicas: readonly ReplicaStatus[]): string {
+  return formatTable(
+    [
+      { title: 'replica' },
+      { title: 'state' },
+      { title: 'durable', align: 'right' },
+      { title: 'applied', align: 'right' },
+      { title: 'lag', align: 'right' },
+      { title: 'lag bytes', align: 'right' },
+      { title: 'round trip', align: 'right' },
+      { title: 'address' },
+    ],
+    replicas.map((replica) => [
+      replica.site,
+      replica.state,
+      formatCount(replica.durableLsn),
+      formatCount(replica.appliedLsn),
+      formatCount(replica.lagRecords),
+      formatBytes(replica.lagBytes),
+      replica.roundTripMs === undefined ? '' : `${replica.roundTripMs.toFixed(1)} ms`,
+      replica.address ?? '',
+    ]),
+  )
+}

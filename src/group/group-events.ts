@@ -1,0 +1,63 @@
+// What the core reports, in the words of a group's events. Only what needs no decision: the rest is in group.ts.
+
+import type { Emitter } from '../base/emitter.ts'
+import { type Membership, memberOf } from '../base/membership.ts'
+import type { CoreEvent } from '../replication/effects.ts'
+import type { GroupEvents } from './events.ts'
+
+export function tellCoreEvent(group: Emitter<GroupEvents>, event: CoreEvent): void {
+  switch (event.kind) {
+    case 'syncBegin':
+      group.emit('syncBegin', { kind: event.how, from: event.from, to: event.to })
+      return
+    case 'syncProgress': {
+      const { unit, done, total, bytes } = event
+      group.emit('syncProgress', { unit, done, total, bytes })
+      return
+    }
+    case 'snapshotDone':
+      group.emit('snapshotDone', { rows: event.rows, bytes: event.bytes, lsn: event.lsn })
+      return
+    case 'synced': {
+      const { how, from, to, transactions, bytes, ms } = event
+      group.emit('synced', { kind: how, from, to, transactions, bytes, ms })
+      return
+    }
+    case 'electionBegun':
+      group.emit('electionBegun', { round: event.round })
+      return
+    case 'electionFailed': {
+      const { reason, have, need } = event
+      group.emit('electionFailed', { reason, have, need })
+      return
+    }
+    case 'voted':
+      group.emit('voted', { term: event.term, site: event.site })
+      return
+    case 'handedOver':
+      group.emit('handedOver', { site: event.site, term: event.term, lsn: event.lsn })
+      return
+    case 'duplicateMaster':
+      group.emit('duplicateMaster', { term: event.term, site: event.site })
+      return
+    case 'siteRefused':
+    case 'replicaRefused':
+      group.emit('siteRefused', { site: event.site, code: event.code, message: event.message })
+      return
+    default:
+  }
+}
+
+/** Who has come and who has gone from one list of members to the next. */
+export function tellMembers(
+  group: Emitter<GroupEvents>,
+  before: Membership | undefined,
+  after: Membership | undefined,
+): void {
+  for (const { site, address } of after?.members ?? []) {
+    if (memberOf(before, site) === undefined) group.emit('memberAdded', { site, address })
+  }
+  for (const { site } of before?.members ?? []) {
+    if (memberOf(after, site) === undefined) group.emit('memberRemoved', { site })
+  }
+}

@@ -1,0 +1,426 @@
+// Elections: how the members of a group agree on a master. docs/protocol.md, section "Elections".
+//
+// Two phases. In the first a site that hears no master canvasses: it tells what it has, and learns what the others
+// have. No term is raised, so a site that was merely cut off disturbs nobody: whoever hears the master says so. In the
+// second the site that has the most asks for votes in a new term. A vote is on disk before it is told, is given once in
+// a term, never against a master that is heard, and never to a log that is behind the voter's own. A majority of the
+// members - not of those that answer - wins. So every record that a majority has is in the log of whoever wins.
+
+import { assert } from '../base/assert.ts'
+import type { RecordPlace } from '../base/batch.ts'
+import { noTerm, type Term } from '../base/lsn.ts'
+import { majorityOf, memberOf } from '../base/membership.ts'
+import type { PeerId } from './core-options.ts'
+import type { CoreState } from './core-state.ts'
+import { ignore, type StepResult, stepOk } from './effects.ts'
+import type { Greetings } from './greetings.ts'
+import type { Canvass, HeardMaster, Vote, VoteRequest } from './group-messages.ts'
+import { messageLimits } from './message-limits.ts'
+import { backOff, type Retry, startRetry } from './timings.ts'
+
+export interface ElectionHooks {
+  /** The master that this site hears; itself from the moment that it begins its reign. */
+  reigningMaster(): HeardMaster | undefined
+  /** Its log and store are such that it could reign. */
+  canReign(): boolean
+  /** Ends whatever role the site has: a new term begins for it. */
+  endRole(reason: string): void
+}
+
+/** What a member has to offer, or another has told of it. */
+interface Standing {
+  readonly last: RecordPlace
+  readonly priority: number
+  readonly tiebreak: number
+  readonly term: Term
+}
+
+type Phase =
+  /** A master is heard, or this site does not vote. */
+  | 'content'
+  | 'waiting'
+  | 'canvassing'
+  /** Another site has more, or has this site's vote: its turn. */
+  | 'deferring'
+  | 'voting'
+  /** The driver has been told to begin the reign. */
+  | 'elected'
+
+export class Election {
+  readonly #state: CoreState
+  readonly #greetings: Greetings
+  readonly #hooks: ElectionHooks
+  readonly #priority: number
+  #phase: Phase = 'waiting'
+  #dueAt: number
+  /** The term that votes are asked for in, or that was won. */
+  #term: Term = noTerm
+  #round = 0
+  #beganAt = 0
+  #tiebreak = 0
+  readonly #standings = new Map<string, Standing>()
+  readonly #votes = new Set<string>()
+  readonly #answered = new Set<string>()
+  #isHandover = false
+  /** It has given up a reign, or knows who takes it: for this one wait it is not there to be elected. */
+  #abstains = false
+  /** Sites that this one has made way for since a master was heard, and that did not become master. */
+  readonly #passedOver = new Set<string>()
+  #retry: Retry
+
+  constructor(options: {
+    readonly state: CoreState
+    readonly greetings: Greetings
+    readonly hooks: ElectionHooks
+    readonly priority: number
+  }) {
+    this.#state = options.state
+    this.#greetings = options.greetings
+    this.#hooks = options.hooks
+    this.#priority = options.priority
+    const { now, timings } = this.#state
+    // Time to find a master that there is.
+    this.#dueAt = now + timings.electionTimeoutMs
+    this.#retry = startRetry(timings, now)
+  }
+
+  get isCandidate(): boolean {
+    return this.#phase === 'canvassing' || this.#phase === 'voting' || this.#phase === 'elected'
+  }
+
+  /** The term that this site was elected in and has not begun to reign in. */
+  get electedTerm(): Term | undefined {
+    return this.#phase === 'elected' && this.#isTermOurs ? this.#term : undefined
+  }
+
+  /** False once another term has begun: what was asked for in the old one counts for nothing. */
+  get #isTermOurs(): boolean {
+    return this.#state.term === this.#term
+  }
+
+  // ---- time
+
+  tick(): void {
+    const { now } = this.#state
+    if ((this.#phase === 'voting' || this.#phase === 'elected') && !this.#isTermOurs) this.#waitRandomly()
+    if (this.#phase === 'elected') return
+    if (this.#state.ownMember === undefined || this.#hooks.reigningMaster() !== undefined) {
+      this.#phase = 'content'
+      this.#passedOver.clear()
+      return
+    }
+    switch (this.#phase) {
+      case 'content':
+        // The wait for the master is behind us; whether others still hear one, they will say.
+        this.#beginRound()
+        return
+      case 'canvassing':
+        this.#repeat(
+          (site) => !this.#standings.has(site),
+          () => this.#canvassMessage(),
+        )
+        this.#reviewRound()
+        return
+      case 'voting':
+        this.#repeat(
+          (site) => !this.#answered.has(site),
+          () => this.#requestMessage(),
+        )
+        if (now >= this.#dueAt) this.#failed('no-votes', this.#votes.size)
+        return
+      default:
+        if (now >= this.#dueAt) this.#beginRound()
+    }
+  }
+
+  #repeat(isAwaited: (site: string) => boolean, message: () => Canvass | VoteRequest): void {
+    const { now, timings } = this.#state
+    if (now < this.#retry.dueAt) return
+    backOff(this.#retry, timings, now)
+    for (const { site, peer } of this.#greetings.membersLinked()) {
+      if (isAwaited(site)) this.#state.send(peer, message())
+    }
+  }
+
+  #waitRandomly(): void {
+    const { now, timings } = this.#state
+    const { electionTimeoutMs } = timings
+    this.#phase = 'waiting'
+    this.#dueAt = now + electionTimeoutMs / 2 + (this.#state.drawSession() % electionTimeoutMs)
+  }
+
+  #defer(): void {
+    const { now, timings } = this.#state
+    const { electionTimeoutMs } = timings
+    this.#phase = 'deferring'
+    this.#abstains = false
+    this.#dueAt = now + electionTimeoutMs + (this.#state.drawSession() % electionTimeoutMs)
+  }
+
+  #failed(reason: 'no-majority' | 'nobody-electable' | 'no-votes', have: number): void {
+    this.#state.event({ kind: 'electionFailed', reason, have, need: this.#majority })
+    this.#waitRandomly()
+  }
+
+  get #majority(): number {
+    const { membership } = this.#state
+    assert(membership !== undefined, 'who votes is a member')
+    return majorityOf(membership)
+  }
+
+  // ---- first phase: canvassing
+
+  #beginRound(): void {
+    const state = this.#state
+    const { now, timings } = state
+    this.#phase = 'canvassing'
+    this.#round = (this.#round + 1) >>> 0
+    this.#beganAt = now
+    this.#tiebreak = state.drawSession()
+    this.#standings.clear()
+    this.#retry = startRetry(timings, now)
+    state.counters.elections++
+    state.event({ kind: 'electionBegun', round: this.#round })
+    for (const { peer } of this.#greetings.membersLinked()) state.send(peer, this.#canvassMessage())
+    this.#reviewRound()
+  }
+
+  /** `asked`: the round of the site that it answers to. */
+  #canvassMessage(asked?: number): Canvass {
+    const { databaseId, site, term, last } = this.#state
+    assert(databaseId !== undefined, 'who canvasses or answers has the database')
+    const answer = asked !== undefined
+    const round = asked ?? this.#round
+    const tiebreak = this.#tiebreak
+    const priority = this.#offeredPriority
+    return { type: 'canvass', session: 0, term, answer, databaseId, site, round, last, priority, tiebreak }
+  }
+
+  get #offeredPriority(): number {
+    if (this.#state.ownMember === undefined || (this.#abstains && this.#phase === 'deferring')) return 0
+    return this.#hooks.canReign() ? this.#priority : 0
+  }
+
+  canvass(canvass: Canvass, from: PeerId): StepResult {
+    const state = this.#state
+    const { membership } = state
+    this.#greetings.heard(from)
+    if (canvass.databaseId !== state.databaseId) return ignore('the canvass is of another database')
+    if (membership?.removed.includes(canvass.site) === true) return ignore('the site was removed')
+    if (this.#hooks.reigningMaster() !== undefined) {
+      // Not disturbed: the sender learns whom this site hears.
+      if (!canvass.answer) this.#greetings.tell(from)
+      return ignore('a master is heard')
+    }
+    if (!state.mayVote) return ignore('this site does not vote')
+    if (canvass.answer && canvass.round !== this.#round) return ignore('the answer is to an earlier round')
+    const isNews = this.#phase === 'content' && state.ownMember !== undefined
+    if (isNews && !canvass.answer) this.#beginRound()
+    if (this.#phase === 'canvassing' && memberOf(membership, canvass.site) !== undefined) {
+      const { last, priority, tiebreak, term } = canvass
+      this.#standings.set(canvass.site, { last, priority, tiebreak, term })
+    }
+    if (!canvass.answer) state.send(from, this.#canvassMessage(canvass.round))
+    if (this.#phase === 'canvassing') this.#reviewRound()
+    return isNews ? { kind: 'holdElection' } : stepOk
+  }
+
+  /** Goes on once all that can be reached have answered, or a majority has and the rest has had its time. */
+  #reviewRound(): void {
+    const { now, timings } = this.#state
+    const have = this.#standings.size + 1
+    const waitedMs = now - this.#beganAt
+    const isWhole = this.#greetings.membersLinked().every(({ site }) => this.#standings.has(site))
+    const isEnough = have >= this.#majority
+    if (isEnough && (isWhole || waitedMs >= timings.electionTimeoutMs / 2)) this.#endRound()
+    else if (waitedMs >= timings.electionTimeoutMs) this.#failed('no-majority', have)
+  }
+
+  #endRound(): void {
+    const { last, term, site } = this.#state
+    const priority = this.#offeredPriority
+    const own: Standing = { last, term, priority, tiebreak: this.#tiebreak }
+    let best: [string, Standing] | undefined = priority > 0 ? [site, own] : undefined
+    let highest = term
+    for (const [other, standing] of this.#standings) {
+      if (standing.term > highest) highest = standing.term
+      // Who had its turn and did not take it, cut off from too many perhaps, stands in nobody's way.
+      if (standing.priority === 0 || this.#passedOver.has(other)) continue
+      if (best === undefined || compareStandings([other, standing], best) > 0) best = [other, standing]
+    }
+    // Terms are used up only by a broken peer; then nobody can be elected, but nothing else stops.
+    if (best === undefined || highest >= messageLimits.termMax) {
+      this.#failed('nobody-electable', this.#standings.size + 1)
+    } else if (best[0] === site && this.#supporters < this.#majority) {
+      // Those whose logs go further would refuse: no term is used up to be told so.
+      this.#failed('nobody-electable', this.#supporters)
+    } else if (best[0] === site) {
+      this.#askForVotes((highest + 1) as Term)
+    } else {
+      this.#passedOver.add(best[0])
+      this.#defer()
+    }
+  }
+
+  /** Members that answered, and this one, whose logs do not go further than the one here. */
+  get #supporters(): number {
+    let count = 1
+    for (const { last } of this.#standings.values()) if (comparePlaces(this.#state.last, last) >= 0) count++
+    return count
+  }
+
+  // ---- second phase: votes
+
+  /** Also where the master has handed over: then `term` is given, and its vote with it if it is certain who it is. */
+  #askForVotes(term: Term, given?: { readonly by: string | undefined }): void {
+    const state = this.#state
+    const { now, timings } = state
+    this.#hooks.endRole(`this site asks for votes in term ${term}`)
+    this.#phase = 'voting'
+    this.#dueAt = now + timings.electionTimeoutMs
+    this.#retry = startRetry(timings, now)
+    this.#isHandover = given !== undefined
+    this.#votes.clear()
+    this.#answered.clear()
+    // On disk before the requests leave, and before this site counts its own vote: `persist` is a barrier.
+    state.raiseTerm(term, undefined, state.site)
+    this.#term = term
+    this.#votes.add(state.site)
+    if (given?.by !== undefined) this.#votes.add(given.by)
+    for (const { site, peer } of this.#greetings.membersLinked()) {
+      if (site !== given?.by) state.send(peer, this.#requestMessage())
+    }
+    this.#countVotes()
+  }
+
+  #requestMessage(): VoteRequest {
+    const { databaseId, site, term, last } = this.#state
+    assert(databaseId !== undefined, 'a member has a database')
+    return { type: 'voteRequest', session: 0, term, databaseId, site, last, handover: this.#isHandover }
+  }
+
+  voteRequest(request: VoteRequest, from: PeerId): StepResult {
+    const state = this.#state
+    this.#greetings.heard(from)
+    if (request.databaseId !== state.databaseId) return ignore('the request is of another database')
+    if (!state.mayVote) return ignore('this site does not vote')
+    const refusal = this.#whyNotVoteFor(request)
+    if (refusal !== undefined) {
+      state.counters.votesRefused++
+      this.#sendVote(request, from, refusal)
+      return ignore(refusal)
+    }
+    if (request.term > state.term) {
+      this.#hooks.endRole(`site ${request.site} asks for votes in term ${request.term}`)
+      state.raiseTerm(request.term, undefined, request.site)
+    } else {
+      state.castVote(request.site)
+    }
+    state.counters.votesGiven++
+    state.event({ kind: 'voted', term: request.term, site: request.site })
+    this.#sendVote(request, from, undefined)
+    this.#defer()
+    return stepOk
+  }
+
+  #whyNotVoteFor(request: VoteRequest): string | undefined {
+    const { term, vote, termMaster, last, membership } = this.#state
+    if (request.term < term) return `term ${request.term} is over`
+    if (membership?.removed.includes(request.site) === true) return 'the site was removed'
+    const heard = this.#hooks.reigningMaster()
+    const isSteppingDown = request.handover && heard?.site !== this.#state.site
+    if (heard !== undefined && !isSteppingDown) return `site ${heard.site} is heard as master`
+    if (request.term === term) {
+      const chosen = vote ?? termMaster
+      if (chosen !== undefined && chosen !== request.site) return `the vote of term ${term} is given`
+    }
+    if (comparePlaces(request.last, last) < 0) return `the log here goes further, to LSN ${last.lsn}`
+    return undefined
+  }
+
+  #sendVote(request: VoteRequest, to: PeerId, refusal: string | undefined): void {
+    const { databaseId, site, incarnation, term } = this.#state
+    assert(databaseId !== undefined, 'a voter has a database')
+    this.#state.send(to, {
+      type: 'vote',
+      session: 0,
+      term,
+      databaseId,
+      site,
+      incarnation,
+      forTerm: request.term,
+      granted: refusal === undefined,
+      reason: refusal ?? '',
+    })
+  }
+
+  vote(vote: Vote, from: PeerId): StepResult {
+    const state = this.#state
+    this.#greetings.heard(from)
+    if (vote.databaseId !== state.databaseId) return ignore('the vote is of another database')
+    if (this.#phase !== 'voting' || !this.#isTermOurs || vote.forTerm !== this.#term) {
+      return ignore('no vote is asked for')
+    }
+    if (memberOf(state.membership, vote.site)?.incarnation !== vote.incarnation) {
+      return ignore('the voter is no member')
+    }
+    this.#answered.add(vote.site)
+    if (!vote.granted) return ignore(vote.reason)
+    this.#votes.add(vote.site)
+    this.#countVotes()
+    return stepOk
+  }
+
+  #countVotes(): void {
+    const state = this.#state
+    let have = 0
+    for (const { site } of state.membership?.members ?? []) if (this.#votes.has(site)) have++
+    if (have < this.#majority) return
+    assert(this.#isTermOurs && state.vote === state.site, 'who is elected has voted for itself in that term')
+    // It may have begun to look for another master meanwhile.
+    this.#hooks.endRole(`this site is elected in term ${this.#term}`)
+    this.#phase = 'elected'
+    state.counters.electionsWon++
+    state.emit({ kind: 'elected', term: state.term, handover: this.#isHandover })
+  }
+
+  // ---- what others decide
+
+  /** The master has handed over to this site, in a term of its choice. `by`: undefined where that is not certain. */
+  handedOver(term: Term, by: string | undefined): void {
+    this.#askForVotes(term, { by })
+  }
+
+  /** The reign has been given to another site, which shall have time to take it. */
+  gaveAway(): void {
+    this.#defer()
+    this.#abstains = true
+  }
+
+  /** The reign has begun. */
+  began(): void {
+    this.#phase = 'content'
+  }
+
+  /** The term has been raised from outside, or the reign that was won could not begin. */
+  interrupted(): void {
+    if (this.#phase === 'voting' || this.#phase === 'elected') this.#waitRandomly()
+  }
+}
+
+/** Positive if `a` has more: newest last term, then LSN, then priority, then chance, then the id. */
+function compareStandings(a: readonly [string, Standing], b: readonly [string, Standing]): number {
+  const [siteA, x] = a
+  const [siteB, y] = b
+  return (
+    comparePlaces(x.last, y.last) ||
+    x.priority - y.priority ||
+    x.tiebreak - y.tiebreak ||
+    (siteA > siteB ? 1 : -1)
+  )
+}
+
+/** Positive if the log that ends at `a` goes further than the one that ends at `b`. */
+function comparePlaces(a: RecordPlace, b: RecordPlace): number {
+  return a.term - b.term || a.lsn - b.lsn
+}

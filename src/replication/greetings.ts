@@ -1,0 +1,227 @@
+// Who is there: the links of a site to the other sites of its group, what each of them tells of itself, and who is
+// turned away. docs/protocol.md, section "Groups".
+//
+// A link is a connection (or an address) that is no attachment. Hello goes out on it at its beginning, now and then,
+// and at once when there is a new master. Nothing that a Hello says is counted for safety: it finds masters, it tells
+// the operator, and an election takes it for a hint.
+
+import type { ErrorCode } from '../base/errors.ts'
+import { memberOf } from '../base/membership.ts'
+import type { GroupOptions, PeerId, SiteView } from './core-options.ts'
+import type { CoreState } from './core-state.ts'
+import { ignore, type StepResult, stepOk } from './effects.ts'
+import type { HeardMaster, Hello, SiteActivity } from './group-messages.ts'
+
+export interface GreetingsHooks {
+  /** The master that this site hears, itself perhaps. */
+  heardMaster(): HeardMaster | undefined
+  activity(): SiteActivity
+}
+
+interface Link {
+  /** Undefined until the other side has greeted. */
+  site: string | undefined
+  heardAt: number
+  toldAt: number
+}
+
+/** Sites that are remembered; beyond it the one that was heard longest ago is forgotten. */
+const sitesMax = 256
+
+export class Greetings {
+  readonly #state: CoreState
+  readonly #options: GroupOptions
+  readonly #hooks: GreetingsHooks
+  readonly #links = new Map<PeerId, Link>()
+  readonly #sites = new Map<string, SiteView>()
+  #helloAt: number
+
+  constructor(state: CoreState, options: GroupOptions, hooks: GreetingsHooks) {
+    this.#state = state
+    this.#options = options
+    this.#hooks = hooks
+    this.#helloAt = state.now
+  }
+
+  get sites(): SiteView[] {
+    return [...this.#sites.values()].map((view) => ({
+      ...view,
+      linked: this.linkTo(view.site) !== undefined,
+    }))
+  }
+
+  /** The link to a site: of several the one that was heard last. */
+  linkTo(site: string): PeerId | undefined {
+    let best: PeerId | undefined
+    let heardAt = Number.NEGATIVE_INFINITY
+    for (const [peer, link] of this.#links) {
+      if (link.site !== site || link.heardAt < heardAt) continue
+      best = peer
+      heardAt = link.heardAt
+    }
+    return best
+  }
+
+  /** Links to voting members other than this site. */
+  membersLinked(): { readonly site: string; readonly peer: PeerId }[] {
+    const found: { site: string; peer: PeerId }[] = []
+    for (const { site } of this.#state.membership?.members ?? []) {
+      const peer = site === this.#state.site ? undefined : this.linkTo(site)
+      if (peer !== undefined) found.push({ site, peer })
+    }
+    return found
+  }
+
+  linked(peer: PeerId): void {
+    const { now } = this.#state
+    this.#links.set(peer, { site: undefined, heardAt: now, toldAt: now })
+    this.#hello(peer, false)
+  }
+
+  unlinked(peer: PeerId): void {
+    this.#links.delete(peer)
+  }
+
+  /** Any message of another site on a link shows that it is up. */
+  heard(peer: PeerId): void {
+    const link = this.#links.get(peer)
+    if (link !== undefined) link.heardAt = this.#state.now
+  }
+
+  isLink(peer: PeerId): boolean {
+    return this.#links.has(peer)
+  }
+
+  hello(hello: Hello, from: PeerId): StepResult {
+    const state = this.#state
+    const { site } = hello
+    if (site === state.site && hello.incarnation === state.incarnation) {
+      // A way back to this very site: of no use, but no fault either.
+      state.event({ kind: 'siteMet', site, peer: from, address: hello.address })
+      // So that the end that dialled learns of it too.
+      if (!hello.answer) this.#hello(from, true)
+      return ignore('the link leads back to this site')
+    }
+    const problem = this.#problemWith(hello)
+    if (problem !== undefined) return this.#turnAway(hello, from, problem)
+    const link = this.#links.get(from)
+    const isNew = link?.site !== site
+    this.#links.set(from, { site, heardAt: state.now, toldAt: state.now })
+    this.#note(hello)
+    if (isNew) state.event({ kind: 'siteMet', site, peer: from, address: hello.address })
+    if (!hello.answer) this.#hello(from, true)
+    const { master } = hello
+    // A master of a lower term is of use to who has no other: a site that lost an election has to come back somehow.
+    const isOfUse =
+      master !== undefined && (master.term >= state.term || this.#hooks.heardMaster() === undefined)
+    if (master !== undefined && isOfUse && master.site !== state.site) {
+      state.event({ kind: 'masterFound', ...master })
+    }
+    return isNew ? { kind: 'newSite', site } : stepOk
+  }
+
+  /** Why the sender is not one of this group. */
+  #problemWith(hello: Hello): { code: ErrorCode; message: string } | undefined {
+    const { databaseId, membership, permanentLsn, site } = this.#state
+    if (hello.site === site) {
+      return { code: 'DUPLICATE_SITE', message: `two sites have the id '${site}'` }
+    }
+    const isForeign =
+      databaseId !== undefined && hello.databaseId !== undefined && hello.databaseId !== databaseId
+    // Data that is to be replaced, here or there, belongs nowhere.
+    if (isForeign && this.#options.replace !== true && hello.grouped && membership !== undefined) {
+      return { code: 'FOREIGN_HISTORY', message: `site ${hello.site} holds database ${hello.databaseId}` }
+    }
+    // It believes this for good, so it is not told before it is certain.
+    const isSettled = membership !== undefined && membership.lsn <= permanentLsn
+    if (isSettled && membership.removed.includes(hello.site)) {
+      return { code: 'MEMBER_REMOVED', message: `site ${hello.site} was removed from the group` }
+    }
+    const member = memberOf(membership, hello.site)
+    if (member !== undefined && member.incarnation !== hello.incarnation) {
+      return {
+        code: 'SITE_WIPED',
+        message: `site ${hello.site} is known with other data: it has lost its disk, or two sites have its id`,
+      }
+    }
+    return undefined
+  }
+
+  #turnAway(hello: Hello, from: PeerId, problem: { code: ErrorCode; message: string }): StepResult {
+    const state = this.#state
+    const { code, message } = problem
+    state.event({ kind: 'siteRefused', site: hello.site, peer: from, code, message })
+    state.send(from, { type: 'refuse', session: 0, term: state.term, code, message, master: '' })
+    state.emit({ kind: 'disconnect', peer: from, code, reason: message })
+    this.#links.delete(from)
+    return { kind: 'joinFailure', code, reason: message }
+  }
+
+  #note(hello: Hello): void {
+    const { type: _type, session: _session, answer: _answer, master: _master, ...view } = hello
+    this.#sites.delete(hello.site)
+    this.#sites.set(hello.site, { ...view, heardAt: this.#state.now, linked: true })
+    if (this.#sites.size <= sitesMax) return
+    const [oldest] = this.#sites.keys()
+    if (oldest !== undefined) this.#sites.delete(oldest)
+  }
+
+  /** Tells everybody at once: there is a new master, or a new state of this site. */
+  announce(): void {
+    this.#helloAt = this.#state.now
+    for (const [peer, link] of this.#links) {
+      // Of several links to a site one is enough; the others are only kept alive.
+      if (link.site !== undefined && this.linkTo(link.site) === peer) this.#hello(peer, true)
+    }
+  }
+
+  /** Tells one site, in answer to something that shows that it does not know. */
+  tell(peer: PeerId): void {
+    this.#hello(peer, true)
+  }
+
+  tick(): void {
+    const { now, timings } = this.#state
+    for (const [peer, link] of this.#links) {
+      if (now - link.heardAt > timings.silenceTimeoutMs) {
+        this.#links.delete(peer)
+        const reason = `nothing was heard for ${timings.silenceTimeoutMs} ms`
+        this.#state.emit({ kind: 'disconnect', peer, code: 'SILENCE_TIMEOUT', reason })
+        continue
+      }
+      // A greeting may be lost; until it is answered nobody can be asked for a vote here.
+      const isGreeted = link.site !== undefined
+      const waitMs = isGreeted ? timings.silenceTimeoutMs / 4 : 2 * timings.retryMinMs
+      if (now - link.toldAt >= waitMs) this.#hello(peer, isGreeted)
+    }
+    if (now - this.#helloAt >= timings.helloMs) this.announce()
+  }
+
+  #hello(to: PeerId, answer: boolean): void {
+    const state = this.#state
+    const link = this.#links.get(to)
+    if (link !== undefined) link.toldAt = state.now
+    const { address, priority = 100, version = '', ackMicros, replace } = this.#options
+    const { last, durableLsn, appliedLsn, committedLsn } = state
+    state.send(to, {
+      type: 'hello',
+      session: 0,
+      term: state.term,
+      answer,
+      databaseId: replace === true ? undefined : state.databaseId,
+      site: state.site,
+      incarnation: state.incarnation,
+      address,
+      priority,
+      version,
+      activity: this.#hooks.activity(),
+      grouped: state.ownMember !== undefined,
+      last,
+      durableLsn,
+      appliedLsn,
+      committedLsn,
+      ackMicros: ackMicros?.() ?? 0,
+      master: this.#hooks.heardMaster(),
+    })
+  }
+}

@@ -1,0 +1,134 @@
+// Masters, and what sites owe each other: a master commits by counting only what it wrote itself, gives up when it hears
+// no majority, and keeps the log that its replicas still need. And no site whose disk did what disks may do is given up.
+
+import { entryAt } from '../base/history.ts'
+import type { Lsn } from '../base/lsn.ts'
+import { majorityOf } from '../base/membership.ts'
+import type { BenchView, Sight, SiteJudge } from './sight.ts'
+import type { SimSite } from './site.ts'
+
+/** How many events pass between two looks at what changes slowly. */
+const eventsBetween = 64
+
+/** A record of an earlier term is committed only together with one of the master's own (Raft, section 5.4.2). */
+export class MastersCountTheirOwnTerm implements SiteJudge {
+  readonly name = 'own term'
+
+  moved(sight: Sight, bench: BenchView): void {
+    const { now, before, isNew, site } = sight
+    if (isNew || now.reign === undefined || now.reign !== before.reign) return
+    for (const position of ['committedLsn', 'permanentLsn'] as const) {
+      const lsn = now[position]
+      if (lsn <= before[position]) continue
+      const entry = entryAt(site.db?.site.core.history ?? [], lsn as Lsn)
+      if (entry === undefined || entry.term === now.reign.term) continue
+      bench.violate(
+        this,
+        `${site.name}, master of term ${now.reign.term}, moved its ${position} to ${lsn}, a record of term ${entry.term}`,
+      )
+    }
+  }
+}
+
+/** In election timeouts, after which a master that hears too few has given up. */
+const lonelyMax = 8
+
+export class LonelyMastersStepDown implements SiteJudge {
+  readonly name = 'lonely masters'
+  /** Since when a master hears fewer than a majority. */
+  readonly #since: Map<SimSite, number> = new Map()
+
+  afterEvent(bench: BenchView): void {
+    if (bench.world.events % eventsBetween !== 0) return
+    for (const sight of bench.sights.values()) this.#judge(sight, bench)
+  }
+
+  #judge(sight: Sight, bench: BenchView): void {
+    const { site } = sight
+    const { world } = bench
+    const { electionTimeoutMs } = world.settings
+    const core = site.db?.site.core
+    const membership = core?.membership
+    const isJudged =
+      sight.isOpen && site.isMaster && site.isAwake && membership !== undefined && core?.settings?.elections
+    // A disk that does not answer holds back what follows a step-down too.
+    const isSlow = site.machine.disk.full || site.machine.speed.syncMsMax > electionTimeoutMs
+    if (isJudged !== true || membership === undefined || isSlow) {
+      this.#since.delete(site)
+      return
+    }
+    const heard = new Set([site.name])
+    for (const side of world.network.sides) {
+      const isRecent = world.nowMs - side.heardAtMs <= 2 * electionTimeoutMs
+      if (side.link.from === site.name && isRecent) heard.add(side.link.to)
+    }
+    const count = membership.members.filter((member) => heard.has(member.site)).length
+    if (count >= majorityOf(membership)) {
+      this.#since.delete(site)
+      return
+    }
+    const since = this.#since.get(site) ?? world.nowMs
+    this.#since.set(site, since)
+    if (world.nowMs - since <= lonelyMax * electionTimeoutMs) return
+    bench.violate(
+      this,
+      `${site.name} is master of term ${core?.term} and has heard ${count} of ${membership.members.length} members for ${Math.round(world.nowMs - since)} ms`,
+    )
+  }
+}
+
+/** The log that a replica needs, after a snapshot above all, is there as long as the replica is (Invariant 15). */
+export class LogIsKeptForReplicas implements SiteJudge {
+  readonly name = 'log for replicas'
+  /** What a master has to keep, as it stood after the event before. */
+  readonly #kept: Map<SimSite, number | undefined> = new Map()
+  /** The highest LSN that each site ever had: nobody sends it that again. */
+  readonly #highest: Map<string, number> = new Map()
+
+  moved(sight: Sight, bench: BenchView): void {
+    const { now, before, isNew, site } = sight
+    if (now.last.lsn > (this.#highest.get(site.name) ?? 0)) this.#highest.set(site.name, now.last.lsn)
+    if (!isNew && now.reign !== undefined && now.firstLsn > before.firstLsn) this.#judgeReplicas(sight, bench)
+    const needed = site.db?.site.retainFrom()
+    const neededBefore = this.#kept.get(site)
+    this.#kept.set(site, needed)
+    if (isNew || now.reign === undefined || now.generation !== before.generation) return
+    if (now.firstLsn <= before.firstLsn || needed === undefined || neededBefore === undefined) return
+    const lowest = Math.min(needed, neededBefore)
+    if (lowest >= now.firstLsn || lowest < before.firstLsn) return
+    bench.violate(
+      this,
+      `${site.name} let its log go up to LSN ${now.firstLsn - 1}, and a replica needs it from ${lowest} on`,
+    )
+  }
+
+  /** Whatever the master believes to have been received. */
+  #judgeReplicas(sight: Sight, bench: BenchView): void {
+    const { site, now } = sight
+    for (const replica of site.db?.site.replicas ?? []) {
+      if (replica.state !== 'live' && replica.state !== 'catchUp') continue
+      const highest = this.#highest.get(replica.site) ?? 0
+      if (now.firstLsn <= highest + 1) continue
+      bench.violate(
+        this,
+        `${site.name} let its log go up to LSN ${now.firstLsn - 1}, and ${replica.site} never had more than ${highest}`,
+      )
+    }
+  }
+}
+
+/** Crashes, failed calls and full disks never make a site refuse its own data. */
+export class SitesStartAgain implements SiteJudge {
+  readonly name = 'sites start again'
+
+  afterEvent(bench: BenchView): void {
+    if (bench.world.events % eventsBetween === 0) this.atEnd(bench)
+  }
+
+  atEnd(bench: BenchView): void {
+    for (const site of bench.world.sites) {
+      if (site.state !== 'lost' || site.isSuspect) continue
+      bench.violate(this, `${site.name} refuses to start: ${site.refusal?.code} ${site.refusal?.message}`)
+    }
+  }
+}

@@ -1,0 +1,105 @@
+// The judges of a run: what must hold whatever breaks (docs/protocol.md and reliability, "Invariants"). Most look only
+// at sites on which something has moved in the last event; what costs more is judged at the end.
+//
+// A judge that finds something says what, in words that stand by themselves, and the run ends there: the first fault is
+// the one to look at. The judges keep state, so each run has its own.
+
+import { HistoriesAreLinearisable, ReadsFollowTheLog } from './judge-clients.ts'
+import {
+  LogIsKeptForReplicas,
+  LonelyMastersStepDown,
+  MastersCountTheirOwnTerm,
+  SitesStartAgain,
+} from './judge-masters.ts'
+import { QueuesAreBounded } from './judge-queues.ts'
+import {
+  AcknowledgedStays,
+  DamageIsNotCutOff,
+  LogsAndDisks,
+  NothingPermanentIsUndone,
+  RolledBackIsReported,
+} from './judge-records.ts'
+import { ReadersSeeAPrefix, RowsFollowTheLog } from './judge-rows.ts'
+import { OneMasterPerTerm, TermsAndVotes } from './judge-terms.ts'
+import { Ledger } from './ledger.ts'
+import { type BenchView, Sight, type SiteJudge } from './sight.ts'
+import type { SimSite } from './site.ts'
+import type { Judge, World } from './world.ts'
+
+/** All judges, for one run. */
+export function createJudges(): Judge[] {
+  return [
+    new Bench([
+      new OneMasterPerTerm(),
+      new TermsAndVotes(),
+      new LogsAndDisks(),
+      new DamageIsNotCutOff(),
+      new NothingPermanentIsUndone(),
+      new AcknowledgedStays(),
+      new MastersCountTheirOwnTerm(),
+      new LonelyMastersStepDown(),
+      new LogIsKeptForReplicas(),
+      new SitesStartAgain(),
+      new RowsFollowTheLog(),
+      new ReadersSeeAPrefix(),
+      new QueuesAreBounded(),
+      new RolledBackIsReported(),
+      new HistoriesAreLinearisable(),
+      new ReadsFollowTheLog(),
+    ]),
+  ]
+}
+
+/** Looks once for all of its judges. */
+export class Bench implements Judge {
+  readonly name = 'bench'
+  readonly ledger: Ledger = new Ledger()
+  readonly sights: Map<SimSite, Sight> = new Map()
+  readonly #judges: readonly SiteJudge[]
+  #isOpen: boolean = false
+
+  constructor(judges: readonly SiteJudge[]) {
+    this.#judges = judges
+  }
+
+  afterEvent(world: World): void {
+    const view = this.#viewOf(world)
+    if (!this.#isOpen) this.#open(view)
+    for (const site of world.touched) {
+      const sight = this.#sightOf(site)
+      if (!sight.look() || !sight.isOpen) continue
+      for (const judge of this.#judges) judge.moved?.(sight, view)
+    }
+    for (const judge of this.#judges) judge.afterEvent?.(view)
+  }
+
+  atEnd(world: World): void {
+    const view = this.#viewOf(world)
+    for (const site of world.sites) this.#sightOf(site).disk.readOn()
+    for (const judge of this.#judges) if (world.violation === undefined) judge.atEnd?.(view)
+  }
+
+  #open(view: BenchView): void {
+    this.#isOpen = true
+    for (const judge of this.#judges) judge.begin?.(view)
+  }
+
+  #sightOf(site: SimSite): Sight {
+    let sight = this.sights.get(site)
+    if (sight === undefined) {
+      sight = new Sight(site, this.ledger)
+      this.sights.set(site, sight)
+    }
+    return sight
+  }
+
+  #view: BenchView | undefined
+
+  #viewOf(world: World): BenchView {
+    if (this.#view?.world !== world) {
+      const { ledger, sights } = this
+      this.#view = { world, ledger, sights, violate: (judge, message) => world.violate(judge.name, message) }
+    }
+    return this.#view
+  }
+}

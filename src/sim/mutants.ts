@@ -1,0 +1,349 @@
+// Planted bugs, as data: each is one change of one source file that breaks a promise. `npm run sim:mutants` makes a copy
+// of the sources for each, runs seeds on it, and fails if one survives: then the generator or a judge is too weak, and
+// that is what must be mended. Production code knows nothing of this.
+//
+// A change that no longer fits its source is an error, so that no planted bug can vanish unnoticed.
+
+export interface Mutant {
+  readonly name: string
+  /** Which promise it breaks, and what real systems did the same. */
+  readonly why: string
+  /** Under `src/`. */
+  readonly file: string
+  /** Stands in the file exactly once. */
+  readonly find: string
+  readonly replace: string
+}
+
+/** The source with the bug in it. Throws where the change does not fit. */
+export function plantIn(source: string, { name, file, find, replace }: Mutant): string {
+  const places = source.split(find).length - 1
+  if (places !== 1) {
+    throw new Error(`the planted bug ${name}: its text stands ${places} times in src/${file}, not once`)
+  }
+  return source.replace(find, () => replace)
+}
+
+export const mutants: readonly Mutant[] = [
+  // ---- the log
+  {
+    name: 'ack-before-sync',
+    why: 'a record counts as durable when its sync begins, not when it ends',
+    file: 'log/log-writer.ts',
+    find: `    flush.segment.file.sync((error) => {
+      if (error === null) this.#land(flush)
+      else this.poisonBy(error)`,
+    replace: `    this.#land(flush)
+    flush.segment.file.sync((error) => {
+      if (error !== null) this.poisonBy(error)`,
+  },
+  {
+    name: 'sync-retried',
+    why: 'a failed sync is tried again and believed when it succeeds (fsyncgate)',
+    file: 'log/log-writer.ts',
+    find: `      if (error === null) this.#land(flush)
+      else this.poisonBy(error)`,
+    replace: `      if (error === null) this.#land(flush)
+      else this.#sync(flush)`,
+  },
+  {
+    name: 'write-error-swallowed',
+    why: 'a write that failed goes on as if it had not',
+    file: 'log/log-writer.ts',
+    find: `        this.#failed(error, () => this.#write(flush))`,
+    replace: `        this.#sync(flush)`,
+  },
+  {
+    name: 'segment-name-not-synced',
+    why: 'a new segment is written before its name is durable (ALICE)',
+    file: 'log/log-folder.ts',
+    find: `this.#spares.splice(this.#spares.indexOf(spare.path), 1)
+    await this.sync()`,
+    replace: 'this.#spares.splice(this.#spares.indexOf(spare.path), 1)',
+  },
+  {
+    name: 'recovered-tail-not-rewritten',
+    why: 'after a failed sync recovery trusts what the system says is clean',
+    file: 'log/recovery.ts',
+    find: `    await copyRange(file, file, walk.attestedEnd, dataEnd)
+`,
+    replace: '',
+  },
+  {
+    name: 'damage-cut-as-torn',
+    why: 'a record that was durable and does not verify is cut off in silence (PAR, ZooKeeper)',
+    file: 'log/recovery.ts',
+    find: 'if (durableAtLeast >= lsn || markedLsn >= lsn) {',
+    replace: 'if (durableAtLeast > lsn + 1_000_000) {',
+  },
+  {
+    name: 'history-kept-over-truncation',
+    why: 'a log that was cut still claims the reigns that were cut off',
+    file: 'log/truncation.ts',
+    find: `  state.history = historyUpTo(state.history, lsn)
+`,
+    replace: '',
+  },
+  {
+    name: 'truncation-too-short',
+    why: 'one record of the divergent tail is left in the log',
+    file: 'base/history.ts',
+    find: 'return Math.min(endOfEntry(a, i), endOfEntry(b, j)) as Lsn',
+    replace: 'return Math.min(endOfEntry(a, i) + 1, endOfEntry(b, j)) as Lsn',
+  },
+  {
+    name: 'truncation-below-commit-point',
+    why: 'a record more than diverges is taken back, committed or not',
+    file: 'base/history.ts',
+    find: 'return Math.min(endOfEntry(a, i), endOfEntry(b, j)) as Lsn',
+    replace: 'return Math.max(0, Math.min(endOfEntry(a, i), endOfEntry(b, j)) - 1) as Lsn',
+  },
+  // ---- the store
+  {
+    name: 'applied-lsn-outside-transaction',
+    why: 'the applied LSN is written before the rows that it speaks of (etcd 3.5)',
+    file: 'store/applier.ts',
+    find: `    await this.#store.write({
+      writes: rows,
+      meta,`,
+    replace: `    await this.#store.write({ writes: [], meta })
+    await this.#store.write({
+      writes: rows,`,
+  },
+  {
+    name: 'rows-before-applied-lsn',
+    why: 'the rows are written before the applied LSN: a crash in between applies them twice',
+    file: 'store/applier.ts',
+    find: `    await this.#store.write({
+      writes: rows,
+      meta,`,
+    replace: `    await this.#store.write({ writes: rows })
+    await this.#store.write({
+      writes: [],
+      meta,`,
+  },
+  {
+    name: 'row-cache-not-refreshed',
+    why: 'a row that was read before it changed is read from the cache after',
+    file: 'store/applier.ts',
+    find: `        this.#options.cache?.applied(writes)
+`,
+    replace: '',
+  },
+  {
+    name: 'trim-before-checkpoint',
+    why: 'log goes before the store that replaces it is durable',
+    file: 'database/engine.ts',
+    find: `      await parts.store.flush()
+`,
+    replace: '',
+  },
+  {
+    name: 'log-trimmed-under-snapshot',
+    why: 'the log that a replica needs after its snapshot is let go (etcd, rqlite)',
+    file: 'database/engine.ts',
+    find: '(this.#replicator as Replicator).retainFrom() ?? Number.MAX_SAFE_INTEGER,',
+    replace: 'Number.MAX_SAFE_INTEGER,',
+  },
+  {
+    name: 'snapshot-not-flushed',
+    why: 'a snapshot is installed before its rows are durable',
+    file: 'group/snapshot-staging.ts',
+    find: `    await store.flush()
+    await store.close()`,
+    replace: '    await store.close()',
+  },
+  // ---- reading and committing on one site
+  {
+    name: 'dirty-read',
+    why: 'a read outside a transaction shows what is not committed',
+    file: 'database/engine.ts',
+    find: `    const version = parts.overlay.getAt(key.text, this.#committedLsn)
+    return version === undefined ? readStoreSync(parts, key) : version.value`,
+    replace: `    const version = parts.overlay.get(key.text)
+    return version === undefined ? readStoreSync(parts, key) : version.value`,
+  },
+  {
+    name: 'overlay-kept-over-rewind',
+    why: 'reads find what a rewind has taken back',
+    file: 'database/engine.ts',
+    find: `      overlay.clear()
+      cache.clear()`,
+    replace: '      cache.clear()',
+  },
+  {
+    name: 'commit-resolves-early',
+    why: 'a commit is acknowledged when the record before it may be',
+    file: 'database/commit-queue.ts',
+    find: 'if (waiter.lsn > committedLsn) break',
+    replace: 'if (waiter.lsn > committedLsn + 1) break',
+  },
+  {
+    name: 'unknown-told-as-failed',
+    why: 'a commit whose master fell is said to have failed, and takes effect (MongoDB, Berkeley DB JE)',
+    file: 'database/commit-queue.ts',
+    find: `    this.#reign = undefined
+    this.rejectAll('OUTCOME_UNKNOWN', why)`,
+    replace: `    this.#reign = undefined
+    this.rejectAll('NOT_MASTER', why)`,
+  },
+  {
+    name: 'outcome-before-commit',
+    why: 'a token is said to be applied while its record may still be rolled back',
+    file: 'database/token.ts',
+    find: `    if (!decided) return 'pending'
+`,
+    replace: '',
+  },
+  {
+    name: 'lost-not-kept',
+    why: 'transactions that were rolled back are not reported',
+    file: 'database/lost-file.ts',
+    find: '  if (transactions === 0) return undefined',
+    replace: '  if (transactions >= 0) return undefined',
+  },
+  {
+    name: 'lost-first-left-out',
+    why: 'the first of the transactions that were rolled back is not reported',
+    file: 'database/lost-file.ts',
+    find: 'Math.max(lsnPlus(after, 1), log.firstLsn)',
+    replace: 'Math.max(lsnPlus(after, 2), log.firstLsn)',
+  },
+  {
+    name: 'state-not-synced',
+    why: 'term and vote are written, but not synced, before they are told',
+    file: 'database/site-state.ts',
+    find: '  await files.replace(',
+    replace: `  const replace = async (name: string, bytes: Uint8Array): Promise<void> => {
+    const file = await files.open(name + '.tmp', 'create')
+    await new Promise<void>((resolve) => file.write([bytes], 0, () => resolve()))
+    await file.close()
+    await files.rename(name + '.tmp', name)
+  }
+  await replace(`,
+  },
+  // ---- replication
+  {
+    name: 'old-term-counted',
+    why: 'a record of an earlier term is committed by counting (Raft, figure 8)',
+    file: 'replication/commitment.ts',
+    find: `    const reignLsn = this.#reignLsn
+    if (reignLsn === undefined) return false`,
+    replace: '    const reignLsn = 0',
+  },
+  {
+    name: 'quorum-one-short',
+    why: 'one ack less than a majority is enough',
+    file: 'replication/acks.ts',
+    find: 'return Math.floor(sites / 2)',
+    replace: 'return Math.floor(sites / 2) - 1',
+  },
+  {
+    name: 'own-sync-not-waited-for',
+    why: 'the master counts itself before its own sync',
+    file: 'replication/commitment.ts',
+    find: "if (durability === 'sync') return positions.ownDurableLsn",
+    replace: "if (durability === 'sync') return positions.lastLsn",
+  },
+  {
+    name: 'received-told-as-durable',
+    why: 'a replica acknowledges as durable what it has only received (NATS JetStream)',
+    file: 'replication/replica.ts',
+    find: 'return { receivedLsn: last.lsn, durableLsn, appliedLsn }',
+    replace:
+      'return { receivedLsn: last.lsn, durableLsn: last.lsn, appliedLsn: appliedLsn && durableLsn && appliedLsn }',
+  },
+  {
+    name: 'old-session-obeyed',
+    why: 'what a master said in an earlier attachment, replayed, is taken for the present one',
+    file: 'replication/core.ts',
+    find: 'if (replica !== undefined && replica.peer === from && replica.session === message.session) {',
+    replace: 'if (replica !== undefined && replica.peer === from) {',
+  },
+  {
+    name: 'duplicate-taken-twice',
+    why: 'records that are here already are taken again',
+    file: 'replication/record-intake.ts',
+    find: 'if (message.lastLsn <= last.lsn) {',
+    replace: 'if (message.lastLsn < 0) {',
+  },
+  {
+    name: 'gap-request-ignored',
+    why: 'records that were lost on the way are never sent again',
+    file: 'replication/feed.ts',
+    find: '    this.#state.counters.repairs++',
+    replace: '    if (this.#state.counters.repairs++ >= 0) return',
+  },
+  {
+    name: 'gap-not-asked-for',
+    why: 'a replica does not notice that records are missing',
+    file: 'replication/record-intake.ts',
+    find: '    if (now < this.#retry.dueAt) return undefined',
+    replace: '    if (now < this.#retry.dueAt + 1_000_000_000) return undefined',
+  },
+  {
+    name: 'diverged-tail-kept',
+    why: 'a replica whose log has parted goes on as if it had not',
+    file: 'replication/sync-up.ts',
+    find: '  if (agreed === joiner.last.lsn) {',
+    replace: '  if (agreed >= noLsn) {',
+  },
+  {
+    name: 'trim-at-acks-of-the-fastest',
+    why: 'log is kept for what was sent, not for what was received',
+    file: 'replication/progress.ts',
+    find: '    this.retainLsn = (this.#receivedLsn + 1) as Lsn',
+    replace: '    this.retainLsn = (this.#sentMaxLsn + 1) as Lsn',
+  },
+  // ---- elections
+  {
+    name: 'persist-not-waited-for',
+    why: 'term and vote are told while they are on their way to the disk',
+    file: 'group/site.ts',
+    find: `    this.#barrier = true
+    this.#saveWhenRoom(`,
+    replace: '    this.#saveWhenRoom(',
+  },
+  {
+    name: 'vote-forgotten',
+    why: 'a vote is given and not kept: after a restart the site votes again',
+    file: 'group/site.ts',
+    find: 'vote: effect.vote',
+    replace: 'vote: undefined',
+  },
+  {
+    name: 'two-votes-in-a-term',
+    why: 'a site votes for whoever asks',
+    file: 'replication/election.ts',
+    find: 'if (chosen !== undefined && chosen !== request.site) return',
+    replace: 'if (chosen === request.site + request.site) return',
+  },
+  {
+    name: 'logs-not-compared',
+    why: 'whoever comes first is elected, whatever its log lacks',
+    file: 'replication/election.ts',
+    find: 'return a.term - b.term || a.lsn - b.lsn',
+    replace: 'return 0 * (a.lsn - b.lsn)',
+  },
+  {
+    name: 'lsn-before-term',
+    why: 'the longer log wins, whatever the term of its last record',
+    file: 'replication/election.ts',
+    find: 'return a.term - b.term || a.lsn - b.lsn',
+    replace: 'return a.lsn - b.lsn || a.term - b.term',
+  },
+  {
+    name: 'majority-of-those-who-answer',
+    why: 'who has more votes than refusals is elected',
+    file: 'replication/election.ts',
+    find: '    if (have < this.#majority) return',
+    replace: '    if (have * 2 <= this.#answered.size) return',
+  },
+  {
+    name: 'step-down-forgotten',
+    why: 'a master that hears no majority goes on (OSDI 2018: the isolated leader)',
+    file: 'replication/core.ts',
+    find: 'if (this.#master?.hasLostMajority === true)',
+    replace: 'if (this.#master?.hasLostMajority === undefined && this.#master !== undefined)',
+  },
+]

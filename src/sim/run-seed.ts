@@ -1,0 +1,238 @@
+// One run: a group of the real code, its clients, its faults, and the judges, all from one seed. First the safety
+// phase, in which anything may break; then a majority is made well, and has to go on and to agree within a stated time.
+
+import type { Prng } from '../base/prng.ts'
+import { Clients } from './clients.ts'
+import { Faults } from './faults.ts'
+import type { SimReport } from './history.ts'
+import { runSettling } from './settle.ts'
+import type { SimSite } from './site.ts'
+import type { GroupSettings } from './stage.ts'
+import { type Judge, World } from './world.ts'
+
+export interface RunSeedOptions {
+  readonly seed: number
+  /** Default: drawn; mostly three. */
+  readonly sites?: 3 | 5 | 7
+  /** Of the safety phase. Default 120,000. */
+  readonly simulatedMs?: number
+  /** Takes the story, line by line. */
+  readonly trace?: (line: string) => void
+  /** Costs more and sees more: every message is copied. */
+  readonly paranoid?: boolean
+  readonly judges?: readonly Judge[]
+  /** Fault kinds to have, and no others. Default: drawn. */
+  readonly faults?: readonly string[]
+}
+
+/** After this all sites that are given the same seeds must be members of one group. */
+export const foundingMsMax = 20_000
+/** After this a majority that is well must have committed a write that was made after it became so. */
+export const progressMsMax = 10_000
+/** After this all sites that are well must have the same state. */
+export const convergenceMsMax = 60_000
+
+export function runSeed(options: RunSeedOptions): Promise<SimReport> {
+  return runSettling(() => new Run(options).run())
+}
+
+class Run {
+  readonly #options: RunSeedOptions
+  readonly #world: World
+  readonly #faults: Faults
+  readonly #clients: Clients
+  readonly #prng: Prng
+
+  constructor(options: RunSeedOptions) {
+    this.#options = options
+    this.#world = new World({
+      seed: options.seed,
+      settings: (prng) => drawSettings(prng, options.sites),
+      judges: options.judges ?? [],
+      trace: options.trace,
+      copiesMessages: options.paranoid ?? false,
+    })
+    const world = this.#world
+    this.#prng = world.prng.fork()
+    const prng = this.#prng
+    const skewed = prng.chance(0.5)
+    for (let i = 0; i < world.settings.sites; i++) {
+      world.addSite({
+        name: String.fromCharCode(97 + i),
+        founds: i === 0 && world.settings.foundedBy === 'first',
+        priority: world.settings.priorities[i] ?? 100,
+        rate: skewed ? 0.9 + prng.fraction() * 0.2 : 1,
+      })
+    }
+    this.#clients = new Clients(world, {
+      clients: prng.between(2, 4),
+      keys: prng.pick([3, 8, 30]),
+      pauseMs: prng.pick([500, 1500, 3000]),
+      burstMax: prng.pick([1, 3, 8]),
+    })
+    this.#faults = new Faults(world, {
+      suspectsMax: (world.settings.sites - 1) >> 1,
+      ...(options.faults === undefined ? {} : { only: options.faults }),
+    })
+  }
+
+  run(): SimReport {
+    const world = this.#world
+    const unhandled = (error: unknown): void => {
+      world.violate('unhandled', `nobody handled ${(error as Error)?.stack ?? String(error)}`)
+    }
+    // Errors are part of every run, and their stacks cost more than all the rest of them.
+    const { stackTraceLimit } = Error
+    Error.stackTraceLimit = world.isTold ? 30 : 0
+    process.on('unhandledRejection', unhandled)
+    process.on('uncaughtException', unhandled)
+    try {
+      this.#found()
+      this.#safetyPhase()
+      this.#healingPhase()
+      world.phase = 'end'
+      if (world.violation === undefined) world.judgeEnd()
+    } finally {
+      Error.stackTraceLimit = stackTraceLimit
+      process.off('unhandledRejection', unhandled)
+      process.off('uncaughtException', unhandled)
+    }
+    return this.#report()
+  }
+
+  /** The group is complete before anything breaks: what a founding that breaks does is another question. */
+  #found(): void {
+    const world = this.#world
+    world.tell('setup', JSON.stringify(world.settings))
+    for (const site of world.sites) site.start()
+    const { length } = world.sites
+    const isComplete = (): boolean =>
+      world.sites.every((site) => site.state === 'up' && site.group?.members.length === length)
+    if (!world.runTo(world.nowMs + foundingMsMax, isComplete)) {
+      world.violate(
+        'progress',
+        `the group was not complete ${foundingMsMax} ms after its start: ${describe(world.sites)}`,
+      )
+    }
+  }
+
+  #safetyPhase(): void {
+    const world = this.#world
+    if (world.violation !== undefined) return
+    const endMs = world.nowMs + (this.#options.simulatedMs ?? 120_000)
+    this.#clients.start()
+    this.#faults.start()
+    while (world.nowMs < endMs && world.violation === undefined) {
+      world.runTo(Math.min(endMs, world.nowMs + 1000))
+      this.#faults.replaceLost()
+      this.#faults.removeLost()
+    }
+  }
+
+  #healingPhase(): void {
+    const world = this.#world
+    if (world.violation !== undefined) return
+    world.phase = 'healing'
+    this.#faults.replaceLost()
+    const left = this.#chooseLeft()
+    const well = world.livingSites.filter((site) => !left.has(site))
+    world.tell('heal', `${well.map((site) => site.name)} are well again`)
+    this.#faults.heal(left)
+    const healedMs = world.nowMs
+    let seen = world.acknowledged.length
+    const progressed = (): boolean => {
+      while (seen < world.acknowledged.length) {
+        if ((world.acknowledged[seen++]?.operation.invokedAt ?? 0) >= healedMs) return true
+      }
+      return false
+    }
+    if (!world.runTo(healedMs + progressMsMax, progressed)) {
+      world.violate(
+        'progress',
+        `no commit within ${progressMsMax} ms after ${well.map((site) => site.name)} were well`,
+      )
+    }
+    world.runTo(world.nowMs + 2000)
+    this.#clients.stop()
+    if (!world.runTo(healedMs + convergenceMsMax, () => isConverged(well))) {
+      world.violate('convergence', `not the same state everywhere: ${describe(well)}`)
+    }
+    world.tell('heal', `converged after ${Math.round(world.nowMs - healedMs)} ms`)
+    // What was in doubt is asked for until it is known.
+    world.runTo(world.nowMs + 1000)
+  }
+
+  /** A minority that stays cut off, or nobody. */
+  #chooseLeft(): Set<SimSite> {
+    const left = new Set<SimSite>()
+    if (this.#prng.chance(0.6)) return left
+    const sites = this.#world.livingSites
+    const lost = this.#world.settings.sites - sites.filter((site) => site.replaces === undefined).length
+    const countMax = ((this.#world.settings.sites - 1) >> 1) - lost
+    for (let i = 0; i < countMax; i++) left.add(this.#prng.pick(sites))
+    return left
+  }
+
+  #report(): SimReport {
+    const world = this.#world
+    for (const site of world.sites) world.fingerprint.text(describe([site]))
+    for (const operation of world.history) world.fingerprint.text(JSON.stringify(operation))
+    const { counts } = world.network
+    const faults: Record<string, number> = { ...world.faults }
+    for (const name of ['dropped', 'duplicated', 'late', 'replayed', 'held', 'halfOpen'] as const) {
+      if (counts[name] > 0) faults[name] = counts[name]
+    }
+    const terms = new Set(world.acknowledged.map(({ term }) => term))
+    return {
+      seed: world.seed,
+      simulatedMs: Math.round(world.nowMs),
+      events: world.events,
+      commits: world.acknowledged.length,
+      failovers: Math.max(0, terms.size - 1),
+      faults,
+      fingerprint: world.fingerprint.toString(),
+      ...(world.violation === undefined ? {} : { violation: world.violation }),
+    }
+  }
+}
+
+function drawSettings(prng: Prng, sites: 3 | 5 | 7 | undefined): GroupSettings {
+  const count = sites ?? prng.pick([3, 3, 3, 3, 3, 3, 5, 5, 5, 7])
+  const differ = prng.chance(0.3)
+  return {
+    sites: count,
+    heartbeatMs: 100,
+    electionTimeoutMs: 300,
+    ackTimeoutMs: prng.pick([1000, 3000, 10_000]),
+    silenceTimeoutMs: prng.pick([600, 3000]),
+    attest: prng.pick(['durable', 'durable', 'durable', 'applied'] as const),
+    foundedBy: prng.pick(['first', 'election'] as const),
+    priorities: Array.from({ length: count }, () => (differ ? prng.pick([1, 100, 200]) : 100)),
+    segmentBytes: prng.pick([65_536, 262_144]),
+    retainBytes: prng.pick([0, 65_536, 1_048_576]),
+    checkpointBytes: prng.pick([65_536, 262_144]),
+  }
+}
+
+/** All have applied the same, and all that there is. */
+function isConverged(sites: readonly SimSite[]): boolean {
+  let lastLsn: number | undefined
+  for (const { state, db } of sites) {
+    if (state === 'lost') continue
+    const engine = db?.site.engine
+    if (state !== 'up' || engine?.partsInUse === undefined || engine.failure !== undefined) return false
+    const last = engine.lastLsn
+    lastLsn ??= last
+    if (last !== lastLsn || engine.parts.appliedLsn !== last || engine.committedLsn !== last) return false
+  }
+  return sites.some((site) => site.isMaster)
+}
+
+function describe(sites: readonly SimSite[]): string {
+  return sites
+    .map(({ name, state, db }) => {
+      const status = db?.status()
+      return `${name} ${state} ${status?.role} term ${status?.term} last ${status?.lastLsn} committed ${status?.committedLsn} applied ${status?.appliedLsn} ${status?.failure?.code ?? ''}`
+    })
+    .join('; ')
+}

@@ -1,0 +1,154 @@
+// Groups that elect their master, for tests, in this process and over real TCP. A site can be cut off, stopped as by a
+// crash, and brought back on its folder; what a test opens here is closed when it ends.
+
+import assert from 'node:assert/strict'
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import {
+  type Database,
+  type Group,
+  type GroupEvent,
+  type GroupEvents,
+  isCoterieError,
+  type JoinOptions,
+  type OpenOptions,
+  type Receipt,
+} from '../../src/index.ts'
+import { CutHost } from './cut-host.ts'
+import { openAt } from './sites.ts'
+import { withTempFolder } from './temp-folder.ts'
+import { waitUntil } from './wait-until.ts'
+
+export interface GroupSite {
+  readonly id: string
+  readonly db: Database
+  readonly group: Group
+  readonly net: CutHost
+  /** Everything that its group has told, in order. */
+  readonly events: GroupEvent[]
+  /** Where its data is; `:memory:` leaves nothing. */
+  readonly location: string
+}
+
+export type SiteOptions = Partial<JoinOptions> & {
+  readonly location?: string
+  readonly open?: OpenOptions
+}
+
+/** Opens a site and joins it; both end with the test. */
+export async function joinSite(t: TestContext, id: string, options: SiteOptions = {}): Promise<GroupSite> {
+  const { location = ':memory:', open = {}, ...join } = options
+  const net = new CutHost()
+  const db = await openAt(t, location, { site: id, host: net.host, ...open })
+  const group = await db.join({ listen: 'tcp://127.0.0.1:0', ...join })
+  const events: GroupEvent[] = []
+  group.onAny((type, detail) => events.push({ type, detail } as GroupEvent))
+  return { id, db, group, net, events, location }
+}
+
+/** A group of these sites; the first one founds it. With `folders`, each has a folder of its own. */
+export async function groupOf(
+  t: TestContext,
+  ids: readonly string[],
+  options: SiteOptions & { readonly folders?: boolean } = {},
+): Promise<GroupSite[]> {
+  const { folders = false, ...each } = options
+  const place = folders ? withTempFolder(t) : undefined
+  const sites: GroupSite[] = []
+  for (const id of ids) {
+    const location = place === undefined ? ':memory:' : join(place, id)
+    if (place !== undefined) mkdirSync(location)
+    const seeds = sites.slice(0, 1).map((site) => site.group.address)
+    sites.push(await joinSite(t, id, { location, seeds, ...each }))
+  }
+  await whenMembers(sites, ids)
+  await Promise.all(sites.map((site) => site.group.ready))
+  return sites
+}
+
+/** All of `sites` know just these members. */
+export async function whenMembers(sites: readonly GroupSite[], ids: readonly string[]): Promise<void> {
+  const wanted = [...ids].sort().join(' ')
+  const known = (site: GroupSite): string =>
+    site.group.members
+      .map((member) => member.site)
+      .sort()
+      .join(' ')
+  await waitUntil(() => sites.every((site) => known(site) === wanted), {
+    what: `all know the members ${wanted}; they know ${sites.map(known).join(', ')}`,
+  })
+}
+
+/** One of `sites` is master, and all the others follow it. */
+export async function settledMaster(sites: readonly GroupSite[]): Promise<GroupSite> {
+  let master: GroupSite | undefined
+  await waitUntil(
+    () => {
+      master = sites.find((site) => site.group.role === 'master')
+      if (master === undefined) return false
+      return sites.every((site) => site === master || site.group.master?.site === master?.id)
+    },
+    { what: `one of ${sites.map((site) => site.id).join(' ')} is master, and the others follow it` },
+  )
+  return master as GroupSite
+}
+
+/** Writes at whoever is master, again and again until it is acknowledged. */
+export async function writeAnywhere(
+  sites: readonly GroupSite[],
+  key: string,
+  value: string,
+): Promise<Receipt> {
+  let receipt: Receipt | undefined
+  await waitUntil(
+    async () => {
+      for (const site of sites) {
+        try {
+          receipt = await site.db.put(key, value, { ackTimeoutMs: 2000 })
+          return true
+        } catch (error) {
+          if (!isCoterieError(error)) throw error
+        }
+      }
+      return false
+    },
+    { what: `one of ${sites.map((site) => site.id).join(' ')} takes a write` },
+  )
+  return receipt as Receipt
+}
+
+/** Every site has all that the first one has, and the same. */
+export async function whenEqual(sites: readonly GroupSite[]): Promise<void> {
+  const [first] = sites
+  assert.ok(first !== undefined)
+  await waitUntil(
+    () => {
+      const { lastLsn } = first.db.status()
+      return sites.every(({ db }) => db.status().appliedLsn === lastLsn)
+    },
+    { what: 'all sites have applied the same log' },
+  )
+  const digests = await Promise.all(sites.map(async ({ db }) => (await db.digest()).digest))
+  assert.equal(new Set(digests).size, 1, 'equal logs give equal stores')
+}
+
+/** As a crash: nothing is finished, nothing is told, the connections are gone. The folder can be opened again. */
+export async function crash(site: GroupSite): Promise<void> {
+  site.db.site.engine.fail(new Error('the test has stopped this site'))
+  await site.db.close()
+}
+
+export function eventsOf<Name extends keyof GroupEvents>(site: GroupSite, name: Name): GroupEvents[Name][] {
+  const details: GroupEvents[Name][] = []
+  for (const { type, detail } of site.events) if (type === name) details.push(detail as GroupEvents[Name])
+  return details
+}
+
+/** An address that was free a moment ago, for sites that must know where others will listen. */
+export async function freeAddress(t: TestContext): Promise<string> {
+  const probe = await joinSite(t, 'probe')
+  const { address } = probe.group
+  await probe.db.close()
+  return address
+}

@@ -1,0 +1,670 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import type { RecordBatch, RecordPlace } from '../../src/base/batch.ts'
+import type { History } from '../../src/base/history.ts'
+import type { Lsn, Term } from '../../src/base/lsn.ts'
+import { codecOf } from '../../src/database/encoding.ts'
+import { KeySpace } from '../../src/database/key-space.ts'
+import { BatchBuilder } from '../../src/log/batch-builder.ts'
+import { placeAt, placeBeforeAll, readU32, recordField, recordKind } from '../../src/log/record-format.ts'
+import type { Vote } from '../../src/replication/group-messages.ts'
+import { encodeMessage } from '../../src/replication/message-codec.ts'
+import type { Ack, Message as CoreMessage } from '../../src/replication/messages.ts'
+import type { Operation } from '../../src/sim/history.ts'
+import { HistoriesAreLinearisable, ReadsFollowTheLog } from '../../src/sim/judge-clients.ts'
+import {
+  LogIsKeptForReplicas,
+  MastersCountTheirOwnTerm,
+  SitesStartAgain,
+} from '../../src/sim/judge-masters.ts'
+import {
+  AcknowledgedStays,
+  DamageIsNotCutOff,
+  LogsAndDisks,
+  NothingPermanentIsUndone,
+  RolledBackIsReported,
+} from '../../src/sim/judge-records.ts'
+import { RowsFollowTheLog } from '../../src/sim/judge-rows.ts'
+import { OneMasterPerTerm, TermsAndVotes } from '../../src/sim/judge-terms.ts'
+import { Ledger } from '../../src/sim/ledger.ts'
+import type { BenchView, Position, Sight, SiteJudge } from '../../src/sim/sight.ts'
+import { keyText } from '../../src/store/key-text.ts'
+
+const databaseId = 'test-database'
+const keySpace = new KeySpace('')
+const utf8 = codecOf('utf8')
+
+function keyBytes(key: string): Uint8Array {
+  return keySpace.wholeKey(key, utf8).bytes
+}
+
+type Write = readonly [key: string, value: string | undefined]
+
+/** Records that follow `previous`: a site id begins a reign, writes are a transaction. */
+function recordsOf(
+  previous: RecordPlace,
+  term: number,
+  parts: readonly (string | readonly Write[])[],
+): RecordBatch {
+  const builder = new BatchBuilder({ databaseId, previous })
+  for (const part of parts) {
+    const kind = typeof part === 'string' ? recordKind.term : recordKind.commit
+    builder.begin({ term: term as Term, wallMs: 0, kind })
+    if (typeof part === 'string') builder.payload(Buffer.from(part))
+    else {
+      for (const [key, value] of part) {
+        if (value === undefined) builder.del(keyBytes(key))
+        else builder.put(keyBytes(key), Buffer.from(value))
+      }
+    }
+    builder.end()
+  }
+  return builder.cut() as RecordBatch
+}
+
+/** A bench without a world behind it: what judges see is what a test says. */
+class TestBench implements BenchView {
+  readonly ledger = new Ledger()
+  readonly sights = new Map()
+  readonly found: string[] = []
+  readonly world: BenchView['world']
+  readonly facts = {
+    nowMs: 0,
+    events: 0,
+    sites: [] as unknown[],
+    history: [] as Operation[],
+    acknowledged: [] as unknown[],
+    settings: { sites: 3, electionTimeoutMs: 300 },
+    network: { sides: [] as unknown[], onSend: undefined as unknown },
+    site: (name: string): unknown =>
+      (this.facts.sites as { name: string }[]).find((site) => site.name === name),
+  }
+
+  constructor() {
+    this.world = this.facts as unknown as BenchView['world']
+  }
+
+  violate(judge: SiteJudge, message: string): void {
+    this.found.push(`${judge.name}: ${message}`)
+  }
+
+  durable(batch: RecordBatch): RecordPlace[] {
+    const places: RecordPlace[] = []
+    let previous = batch.previous
+    for (let at = 0; at < batch.bytes.length; ) {
+      const length = readU32(batch.bytes, at + recordField.length)
+      const bytes = batch.bytes.subarray(at, at + length)
+      const place = placeAt(batch.bytes, at)
+      this.ledger.add({ place, previous, kind: bytes[recordField.kind] as number, bytes })
+      places.push(place)
+      previous = place
+      at += length
+    }
+    return places
+  }
+}
+
+const rest: Position = {
+  firstLsn: 1,
+  last: placeBeforeAll,
+  durableLsn: 0,
+  committedLsn: 0,
+  permanentLsn: 0,
+  appliedLsn: 0,
+  appliedCrc: 0,
+  generation: 1,
+  incarnation: 'x',
+  term: 1,
+  reign: undefined,
+}
+
+interface SightFacts {
+  readonly name?: string
+  readonly start?: number
+  readonly isNew?: boolean
+  readonly isSuspect?: boolean
+  readonly state?: string
+  readonly before?: Partial<Position>
+  readonly now?: Partial<Position>
+  readonly history?: History
+  readonly diskLast?: number
+  readonly has?: (lsn: number, term: number) => boolean
+  readonly diskState?: unknown
+  readonly retainFrom?: number
+  readonly replicas?: readonly unknown[]
+  readonly rows?: readonly Write[]
+  readonly lost?: readonly { lsn: number; term: number }[]
+}
+
+const sites = new WeakMap<TestBench, Map<string, object>>()
+
+/** What a judge is shown of a site; the same name is the same site. */
+function sightOf(bench: TestBench, facts: SightFacts): Sight {
+  const { name = 'a', start = 1, isNew = false, isSuspect = false, state = 'up', history = [] } = facts
+  let known = sites.get(bench)
+  if (known === undefined) {
+    known = new Map()
+    sites.set(bench, known)
+  }
+  let site = known.get(name) as Record<string, unknown> | undefined
+  if (site === undefined) {
+    site = { name }
+    known.set(name, site)
+    bench.facts.sites.push(site)
+  }
+  const now = { ...rest, ...facts.now }
+  const lines = (facts.lost ?? []).map((each) => JSON.stringify(each)).join('\n')
+  Object.assign(site, {
+    isSuspect,
+    state,
+    refusal: { code: 'LOG_DAMAGED', message: 'damaged' },
+    db: {
+      site: {
+        core: { history, databaseId, membership: undefined },
+        engine: { folder: { storePath: () => 'store' } },
+        retainFrom: () => facts.retainFrom,
+        replicas: facts.replicas ?? [],
+      },
+    },
+    stores: {
+      contentOf: () => ({
+        rows: new Map(
+          (facts.rows ?? []).map(([key, value]) => [keyText(keyBytes(key)), Buffer.from(value ?? '')]),
+        ),
+        meta: { appliedLsn: now.appliedLsn, appliedCrc: now.appliedCrc, readableLsn: 0 },
+      }),
+    },
+    machine: {
+      disk: {
+        paths: () => [{ path: '/site/db/lost/x.ndjson', bytes: lines.length }],
+        peek: () => Buffer.from(lines),
+      },
+    },
+  })
+  const sight = {
+    site,
+    start,
+    isOpen: true,
+    isNew,
+    before: { ...rest, ...facts.before },
+    now,
+    disk: {
+      last: { lsn: facts.diskLast ?? now.durableLsn },
+      has: facts.has ?? (() => true),
+      state: facts.diskState,
+    },
+    hadDurable: new Map(),
+  }
+  bench.sights.set(site, sight)
+  return sight as unknown as Sight
+}
+
+function reign(term: number): NonNullable<Position['reign']> {
+  return { databaseId, site: 'a', term: term as Term }
+}
+
+function entry(term: number, firstLsn: number, site: string): History[number] {
+  return { term, firstLsn, site } as History[number]
+}
+
+describe('judges of terms and votes', () => {
+  test('one master in each term', () => {
+    const bench = new TestBench()
+    const judge = new OneMasterPerTerm()
+    judge.moved(sightOf(bench, { name: 'a', now: { reign: reign(2) } }), bench)
+    judge.moved(sightOf(bench, { name: 'b', now: { reign: reign(3) } }), bench)
+    assert.deepEqual(bench.found, [])
+    judge.moved(sightOf(bench, { name: 'b', now: { reign: reign(2) } }), bench)
+    assert.match(bench.found[0] ?? '', /a and b are masters of term 2/)
+  })
+
+  test('a master that was restarted reigns in another term', () => {
+    const bench = new TestBench()
+    const judge = new OneMasterPerTerm()
+    judge.moved(sightOf(bench, { start: 1, now: { reign: reign(2) } }), bench)
+    judge.moved(sightOf(bench, { start: 2, now: { reign: reign(2) } }), bench)
+    assert.match(bench.found[0] ?? '', /again after it was restarted/)
+  })
+
+  test('no two logs give a term to two masters', () => {
+    const bench = new TestBench()
+    const judge = new OneMasterPerTerm()
+    judge.moved(sightOf(bench, { name: 'a', isNew: true, history: [entry(1, 1, 'a')] }), bench)
+    judge.moved(sightOf(bench, { name: 'b', isNew: true, history: [entry(1, 1, 'a')] }), bench)
+    assert.deepEqual(bench.found, [])
+    judge.moved(sightOf(bench, { name: 'c', isNew: true, history: [entry(1, 2, 'a')] }), bench)
+    assert.equal(bench.found.length, 1)
+  })
+
+  const vote: Vote = {
+    type: 'vote',
+    session: 0,
+    term: 1 as Term,
+    databaseId,
+    site: 'a',
+    incarnation: '0123456789abcdef',
+    forTerm: 1 as Term,
+    granted: true,
+    reason: '',
+  }
+  const voteIn = (term: number, more: Partial<Vote> = {}): Vote => ({
+    ...vote,
+    term: term as Term,
+    forTerm: term as Term,
+    ...more,
+  })
+  const ackIn = (term: number): Ack => ({
+    type: 'ack',
+    session: 7,
+    term: term as Term,
+    receivedLsn: 1 as Lsn,
+    durableLsn: 1 as Lsn,
+    appliedLsn: 1 as Lsn,
+    stamp: 0,
+    busy: false,
+  })
+
+  /** What the judge says of messages that site `a` sends to others, with this on its disk. */
+  function sent(state: unknown, messages: readonly [to: string, message: CoreMessage][]): string[] {
+    const bench = new TestBench()
+    const judge = new TermsAndVotes()
+    sightOf(bench, { name: 'a', diskState: state })
+    judge.begin(bench)
+    const onSend = bench.facts.network.onSend as (link: unknown, message: unknown) => void
+    for (const [to, message] of messages) {
+      onSend({ from: 'a', to }, { control: encodeMessage(message) })
+    }
+    return bench.found
+  }
+
+  test('what is told of the term is on the disk', () => {
+    assert.deepEqual(sent({ term: 4, vote: 'b' }, [['b', voteIn(4)]]), [])
+    assert.match(
+      sent({ term: 3, vote: 'b' }, [['b', voteIn(4)]])[0] ?? '',
+      /told of term 4 \(vote\), and 3 is on its disk/,
+    )
+  })
+
+  test('what is told of the vote is on the disk', () => {
+    assert.match(
+      sent({ term: 4, vote: undefined }, [['b', voteIn(4)]])[0] ?? '',
+      /gave b its vote in term 4, and nobody is on its disk/,
+    )
+    assert.deepEqual(sent({ term: 4, vote: undefined }, [['b', voteIn(4, { granted: false })]]), [])
+  })
+
+  test('a vote is given once in a term', () => {
+    const found = sent({ term: 5, vote: undefined }, [
+      ['b', voteIn(5, { forTerm: 4 as Term })],
+      ['c', voteIn(5, { forTerm: 4 as Term })],
+    ])
+    assert.match(found[0] ?? '', /stood by b and by c in term 4/)
+  })
+
+  test('terms that are told never fall, and records are acknowledged to one master in a term', () => {
+    const found = sent({ term: 5, vote: 'b' }, [
+      ['b', voteIn(5)],
+      ['b', voteIn(4, { granted: false })],
+      ['b', ackIn(5)],
+      ['c', ackIn(5)],
+    ])
+    assert.match(found[0] ?? '', /told of term 4 after 5/)
+    assert.match(found[1] ?? '', /stood by b and by c in term 5/)
+  })
+
+  test('a site does not fall back behind what it told before it was restarted', () => {
+    const bench = new TestBench()
+    const judge = new TermsAndVotes()
+    const sight = sightOf(bench, { name: 'a', diskState: { term: 4, vote: 'b' } })
+    judge.begin(bench)
+    const onSend = bench.facts.network.onSend as (link: unknown, message: unknown) => void
+    onSend({ from: 'a', to: 'b' }, { control: encodeMessage(voteIn(4)) })
+    judge.moved(sight, bench)
+    judge.moved(sightOf(bench, { name: 'a', start: 2, isNew: true, now: { term: 3 } }), bench)
+    assert.match(bench.found[0] ?? '', /restarted in term 3 and had told of 4/)
+  })
+})
+
+describe('judges of records', () => {
+  test('what is said to be durable is on the disk', () => {
+    const bench = new TestBench()
+    const judge = new LogsAndDisks()
+    judge.moved(sightOf(bench, { now: { durableLsn: 5 }, diskLast: 5 }), bench)
+    assert.deepEqual(bench.found, [])
+    judge.moved(sightOf(bench, { now: { durableLsn: 6 }, diskLast: 5 }), bench)
+    assert.match(bench.found[0] ?? '', /says that LSN 6 is durable, its disk has 5/)
+  })
+
+  test('a site opens with what it had, but for the last syncs', () => {
+    for (const [opensWith, incarnation, faults] of [
+      [90, 'x', 0],
+      [60, 'x', 1],
+      [0, 'y', 0],
+    ] as const) {
+      const bench = new TestBench()
+      const judge = new DamageIsNotCutOff()
+      const at = (durableLsn: number): Partial<Position> => ({ durableLsn })
+      judge.moved(sightOf(bench, { isNew: true, now: at(1) }), bench)
+      for (let lsn = 2; lsn <= 100; lsn++)
+        judge.moved(sightOf(bench, { before: at(lsn - 1), now: at(lsn) }), bench)
+      const last = { ...placeBeforeAll, lsn: opensWith as Lsn }
+      const now = { last, durableLsn: opensWith, incarnation }
+      judge.moved(sightOf(bench, { isNew: true, start: 2, before: at(100), now }), bench)
+      assert.equal(bench.found.length, faults, `opens with ${opensWith}`)
+    }
+  })
+
+  test('one term and LSN is one record', () => {
+    const bench = new TestBench()
+    new LogsAndDisks().begin(bench)
+    bench.durable(recordsOf(placeBeforeAll, 1, ['a', [['k', '1']]]))
+    bench.durable(recordsOf(placeBeforeAll, 1, ['a', [['k', '2']]]))
+    assert.match(bench.found[0] ?? '', /two records of term 1 at LSN 2/)
+  })
+
+  test('what is permanent on one site is not another record on the next', () => {
+    const bench = new TestBench()
+    const judge = new NothingPermanentIsUndone()
+    const [, one] = bench.durable(recordsOf(placeBeforeAll, 1, ['a', [['k', '1']]]))
+    const first = recordsOf(placeBeforeAll, 1, ['a'])
+    const [other] = bench.durable(recordsOf(first.last, 2, ['b']))
+    const history = [entry(1, 1, 'a')]
+    const shown = { last: one as RecordPlace, permanentLsn: 2, durableLsn: 2 }
+    judge.moved(sightOf(bench, { name: 'a', history, now: shown }), bench)
+    assert.deepEqual(bench.found, [])
+    const clash = { last: other as RecordPlace, permanentLsn: 2, durableLsn: 2 }
+    judge.moved(sightOf(bench, { name: 'b', history: [...history, entry(2, 2, 'b')], now: clash }), bench)
+    assert.match(bench.found[0] ?? '', /LSN 2 of term 2 is permanent, and so is another one/)
+  })
+
+  test('positions fall only with a rewind, and nothing permanent is cut off', () => {
+    const bench = new TestBench()
+    const judge = new NothingPermanentIsUndone()
+    const at = (lsn: number): RecordPlace => ({ ...placeBeforeAll, lsn: lsn as RecordPlace['lsn'] })
+    judge.moved(
+      sightOf(bench, {
+        before: { permanentLsn: 4, committedLsn: 4 },
+        now: { last: at(6), permanentLsn: 3, committedLsn: 3, durableLsn: 6 },
+      }),
+      bench,
+    )
+    assert.equal(bench.found.length, 2, 'permanent and committed fell')
+    judge.moved(sightOf(bench, { isNew: true, now: { last: at(2), permanentLsn: 2, durableLsn: 2 } }), bench)
+    assert.match(bench.found[2] ?? '', /the log ends at 2, and 3 was permanent there/)
+  })
+
+  const write: Operation = {
+    id: 1,
+    client: 0,
+    kind: 'write',
+    site: 'a',
+    key: 'k',
+    value: '1',
+    invokedAt: 0,
+    completedAt: 1,
+    outcome: 'ok',
+    lsn: 2,
+    term: 1,
+    acks: 'quorum',
+  }
+
+  test('an acknowledged commit is on a majority of disks', () => {
+    for (const holders of [1, 2]) {
+      const bench = new TestBench()
+      const judge = new AcknowledgedStays()
+      for (const [i, name] of ['a', 'b', 'c'].entries()) sightOf(bench, { name, has: () => i < holders })
+      bench.facts.acknowledged.push({ operation: write, lsn: 2, term: 1, token: '' })
+      judge.afterEvent(bench)
+      assert.equal(bench.found.length, holders === 1 ? 1 : 0)
+    }
+  })
+
+  test('a disk that was damaged is not held against a commit', () => {
+    const bench = new TestBench()
+    const judge = new AcknowledgedStays()
+    sightOf(bench, { name: 'a' })
+    sightOf(bench, { name: 'b', has: () => false, isSuspect: true })
+    sightOf(bench, { name: 'c', has: () => false })
+    bench.facts.acknowledged.push({ operation: write, lsn: 2, term: 1, token: '' })
+    judge.afterEvent(bench)
+    assert.deepEqual(bench.found, [])
+  })
+
+  test('every later master has what was acknowledged, whichever of the two comes first', () => {
+    for (const ackFirst of [true, false]) {
+      for (const lacks of [true, false]) {
+        const bench = new TestBench()
+        const judge = new AcknowledgedStays()
+        const history = lacks ? [entry(1, 1, 'a'), entry(2, 2, 'b')] : [entry(1, 1, 'a'), entry(2, 3, 'b')]
+        const acknowledge = (): void => {
+          bench.facts.acknowledged.push({ operation: write, lsn: 2, term: 1, token: '' })
+          judge.afterEvent(bench)
+        }
+        if (ackFirst) acknowledge()
+        for (const name of ['a', 'c']) sightOf(bench, { name })
+        judge.moved(sightOf(bench, { name: 'b', history, now: { reign: reign(2) } }), bench)
+        if (!ackFirst) acknowledge()
+        const found = bench.found.filter((line) => line.includes('does not have it'))
+        assert.equal(found.length, lacks ? 1 : 0, `ack first: ${ackFirst}, lacks: ${lacks}`)
+      }
+    }
+  })
+
+  test('what another site tells later may have been confirmed in a later term', () => {
+    const bench = new TestBench()
+    const judge = new AcknowledgedStays()
+    const { acks: _acks, ...asked } = write
+    const history = [entry(1, 1, 'a'), entry(2, 2, 'b')]
+    judge.moved(sightOf(bench, { name: 'b', history, now: { reign: reign(2) } }), bench)
+    for (const name of ['a', 'c']) sightOf(bench, { name })
+    bench.facts.acknowledged.push({ operation: asked, lsn: 2, term: 1, token: '' })
+    judge.afterEvent(bench)
+    assert.deepEqual(bench.found, [])
+    judge.moved(sightOf(bench, { name: 'c', history, now: { reign: reign(3) } }), bench)
+    assert.equal(bench.found.length, 1)
+  })
+
+  test('the record of an acknowledged commit says what was written', () => {
+    for (const value of ['1', '2']) {
+      const bench = new TestBench()
+      const places = bench.durable(recordsOf(placeBeforeAll, 1, ['a', [['k', value]]]))
+      bench.ledger.makePermanent(places[1] as RecordPlace)
+      bench.facts.acknowledged.push({ operation: write, lsn: 2, term: 1, token: '' })
+      new AcknowledgedStays().atEnd(bench)
+      assert.equal(bench.found.length, value === '1' ? 0 : 1)
+    }
+  })
+
+  test('what was durable and is not permanent is in the lost files', () => {
+    for (const lost of [[], [{ lsn: 2, term: 1 }]]) {
+      const bench = new TestBench()
+      const [begin, gone] = bench.durable(recordsOf(placeBeforeAll, 1, ['a', [['k', '1']]])) as [
+        RecordPlace,
+        RecordPlace,
+      ]
+      const [kept] = bench.durable(recordsOf(begin, 2, ['b'])) as [RecordPlace]
+      bench.ledger.makePermanent(kept)
+      const sight = sightOf(bench, { lost, now: { permanentLsn: 2 } })
+      sight.hadDurable.set('x', gone)
+      new RolledBackIsReported().atEnd(bench)
+      assert.equal(bench.found.length, lost.length === 0 ? 1 : 0)
+    }
+  })
+})
+
+describe('judges of rows and masters', () => {
+  test('rows are what the records make of them', () => {
+    const batch = recordsOf(placeBeforeAll, 1, [
+      'a',
+      [
+        ['k', '1'],
+        ['l', '1'],
+      ],
+      [
+        ['k', '2'],
+        ['l', undefined],
+      ],
+    ])
+    const cases: readonly [rows: readonly Write[], lsn: number, faults: number][] = [
+      [
+        [
+          ['k', '1'],
+          ['l', '1'],
+        ],
+        2,
+        0,
+      ],
+      [[['k', '2']], 3, 0],
+      [[['k', '1']], 3, 1],
+      [
+        [
+          ['k', '2'],
+          ['l', '1'],
+        ],
+        3,
+        1,
+      ],
+      [[], 2, 1],
+    ]
+    for (const [rows, lsn, faults] of cases) {
+      for (const knownFirst of [true, false]) {
+        const bench = new TestBench()
+        const judge = new RowsFollowTheLog()
+        const places = bench.durable(batch)
+        const crc = (places[lsn - 1] as RecordPlace).crc
+        const know = (): void => void bench.ledger.makePermanent(places[2] as RecordPlace)
+        if (knownFirst) know()
+        judge.afterEvent(bench)
+        judge.moved(sightOf(bench, { rows, now: { appliedLsn: lsn, appliedCrc: crc } }), bench)
+        if (!knownFirst) know()
+        judge.afterEvent(bench)
+        assert.equal(bench.found.length, faults, JSON.stringify({ rows, lsn, knownFirst }))
+      }
+    }
+  })
+
+  test('equal records, equal rows, permanent or not', () => {
+    const bench = new TestBench()
+    const judge = new RowsFollowTheLog()
+    const now = { appliedLsn: 2, appliedCrc: 99 }
+    judge.moved(sightOf(bench, { name: 'a', rows: [['k', '1']], now }), bench)
+    judge.moved(sightOf(bench, { name: 'b', rows: [['k', '1']], now }), bench)
+    assert.deepEqual(bench.found, [])
+    judge.moved(sightOf(bench, { name: 'c', rows: [['k', '2']], now }), bench)
+    assert.equal(bench.found.length, 1)
+  })
+
+  test('a master counts records of its own term', () => {
+    const bench = new TestBench()
+    const judge = new MastersCountTheirOwnTerm()
+    const history = [entry(1, 1, 'a'), entry(3, 5, 'a')]
+    const own = reign(3)
+    const before = { reign: own, committedLsn: 1, permanentLsn: 1 }
+    judge.moved(
+      sightOf(bench, { history, before, now: { reign: own, committedLsn: 5, permanentLsn: 5 } }),
+      bench,
+    )
+    assert.deepEqual(bench.found, [])
+    judge.moved(
+      sightOf(bench, { history, before, now: { reign: own, committedLsn: 4, permanentLsn: 1 } }),
+      bench,
+    )
+    assert.match(bench.found[0] ?? '', /moved its committedLsn to 4, a record of term 1/)
+  })
+
+  test('the log that a replica needs stays', () => {
+    const bench = new TestBench()
+    const judge = new LogIsKeptForReplicas()
+    const own = reign(1)
+    judge.moved(sightOf(bench, { retainFrom: 10, now: { reign: own, firstLsn: 5 } }), bench)
+    judge.moved(
+      sightOf(bench, { retainFrom: 10, before: { firstLsn: 5 }, now: { reign: own, firstLsn: 10 } }),
+      bench,
+    )
+    assert.deepEqual(bench.found, [])
+    judge.moved(
+      sightOf(bench, { retainFrom: 12, before: { firstLsn: 10 }, now: { reign: own, firstLsn: 14 } }),
+      bench,
+    )
+    assert.match(bench.found[0] ?? '', /let its log go up to LSN 13, and a replica needs it from 10 on/)
+  })
+
+  test('the log stays until a replica has it, whatever its master believes', () => {
+    for (const state of ['live', 'snapshot']) {
+      const bench = new TestBench()
+      const judge = new LogIsKeptForReplicas()
+      const has = { ...placeBeforeAll, lsn: 8 as Lsn }
+      judge.moved(sightOf(bench, { name: 'b', now: { last: has } }), bench)
+      const replicas = [{ site: 'b', state }]
+      const now = { reign: reign(1), firstLsn: 10 }
+      judge.moved(sightOf(bench, { name: 'a', replicas, before: { firstLsn: 5 }, now }), bench)
+      assert.equal(bench.found.length, state === 'live' ? 1 : 0)
+    }
+  })
+
+  test('only a site whose disk was damaged may refuse to start', () => {
+    const bench = new TestBench()
+    const judge = new SitesStartAgain()
+    sightOf(bench, { name: 'a', state: 'lost', isSuspect: true })
+    judge.atEnd(bench)
+    assert.deepEqual(bench.found, [])
+    sightOf(bench, { name: 'b', state: 'lost' })
+    judge.atEnd(bench)
+    assert.equal(bench.found.length, 1)
+  })
+})
+
+describe('judges of what clients were told', () => {
+  const put = (id: number, value: string, more: Partial<Operation> = {}): Operation => ({
+    id,
+    client: 0,
+    kind: 'write',
+    site: 'a',
+    key: 'k',
+    value,
+    invokedAt: id * 10,
+    completedAt: id * 10 + 1,
+    outcome: 'ok',
+    term: 1,
+    ...more,
+  })
+
+  test('an unknown write whose LSN went to another term has failed, and must not be seen', () => {
+    for (const isSeen of [true, false]) {
+      const bench = new TestBench()
+      const places = bench.durable(recordsOf(placeBeforeAll, 2, ['b', [['k', '1']], [['k', '3']]]))
+      bench.ledger.makePermanent(places[2] as RecordPlace)
+      const { completedAt: _completedAt, ...lost } = put(2, '2', { outcome: 'unknown', lsn: 3 })
+      const read: Operation = { ...put(3, isSeen ? '2' : '1'), kind: 'read', lsn: 2, term: 2 }
+      bench.facts.history.push(put(1, '1', { lsn: 2, term: 2 }), lost, read)
+      new HistoriesAreLinearisable().atEnd(bench)
+      assert.equal(bench.found.length, isSeen ? 1 : 0)
+    }
+  })
+
+  test('a read of which nothing is known says nothing', () => {
+    const bench = new TestBench()
+    const { value: _value, ...read } = put(2, '', { code: 'OUTCOME_UNKNOWN' })
+    bench.facts.history.push(put(1, '1', { lsn: 2 }), { ...read, kind: 'read' })
+    new HistoriesAreLinearisable().atEnd(bench)
+    assert.deepEqual(bench.found, [])
+  })
+
+  test('a prefix may be shorter after a restart of its site, and only then', () => {
+    for (const isRestarted of [true, false]) {
+      const bench = new TestBench()
+      const judge = new ReadsFollowTheLog()
+      const read = (id: number, value: string): Operation => ({
+        ...put(id, value),
+        kind: 'read',
+        stale: true,
+      })
+      judge.moved(sightOf(bench, { name: 'a', isNew: true }), bench)
+      bench.facts.nowMs = 35
+      if (isRestarted) judge.moved(sightOf(bench, { name: 'a', isNew: true, start: 2 }), bench)
+      bench.facts.history.push(put(1, '1', { lsn: 2 }), put(2, '2', { lsn: 3 }), read(3, '2'), read(4, '1'))
+      judge.atEnd(bench)
+      assert.equal(bench.found.length, isRestarted ? 0 : 1)
+    }
+  })
+})

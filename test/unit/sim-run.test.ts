@@ -1,0 +1,51 @@
+// Whole runs: the same seed is the same run, byte for byte, whoever watches; and a run is not empty.
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { runSeed } from '../../src/sim/run-seed.ts'
+
+const simulatedMs = 15_000
+
+test('the same seed gives the same run, told or not, copied or not; another seed another one', async () => {
+  const fingerprints = new Set<string>()
+  for (const seed of [11, 12, 13]) {
+    const first = await runSeed({ seed, simulatedMs })
+    const second = await runSeed({ seed, simulatedMs })
+    assert.deepEqual(second, first)
+    const lines: string[] = []
+    const told = await runSeed({ seed, simulatedMs, trace: (line) => lines.push(line), paranoid: true })
+    assert.equal(told.fingerprint, first.fingerprint)
+    assert.equal(told.events, first.events)
+    assert.ok(lines.length > 10, 'a story was told')
+    fingerprints.add(first.fingerprint)
+  }
+  assert.equal(fingerprints.size, 3)
+})
+
+test('in a run clients commit, faults strike, and the report counts both', async () => {
+  const report = await runSeed({ seed: 21, sites: 3, simulatedMs, faults: ['kill', 'isolate', 'drop'] })
+  assert.equal(report.violation, undefined)
+  assert.ok(report.commits > 20, `${report.commits} commits`)
+  assert.ok(report.events > 1000)
+  assert.ok((report.faults.kill ?? 0) > 0)
+  assert.ok((report.faults.dropped ?? 0) > 0)
+  assert.ok(report.simulatedMs >= simulatedMs)
+})
+
+test('what a judge finds ends the run and is in its report', async () => {
+  let events = 0
+  const report = await runSeed({
+    seed: 31,
+    simulatedMs,
+    judges: [
+      {
+        name: 'strict',
+        afterEvent: (world) => {
+          if (++events === 500) world.violate('strict', 'that was the 500th event')
+        },
+      },
+    ],
+  })
+  assert.equal(report.violation?.judge, 'strict')
+  assert.equal(report.events, 500)
+})
