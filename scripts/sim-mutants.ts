@@ -113,7 +113,10 @@ async function run(mutant: Mutant, folder: string, seeds: number): Promise<Verdi
     caughtBy ??= report.violation?.judge ?? (report.crash === undefined ? undefined : 'a crash')
   }
   running.delete(child)
-  if (ran === 0) throw new Error(`${mutant.name}: no seed ran\n${errors}`)
+  // A run that ends its process says nothing of any judge.
+  if (caughtBy === undefined && ran < seeds) {
+    throw new Error(`${mutant.name}: its process ended after ${ran} of ${seeds} seeds\n${errors}`)
+  }
   return { mutant, caughtBy, seeds: ran, seconds: (Date.now() - startedMs) / 1000 }
 }
 

@@ -3,7 +3,7 @@
 //
 // Addresses come from the seeds, from the members, and from what sites tell of themselves. Each is dialled on its
 // own, so one that does not answer holds up nobody. A link that leads back to this site, or to a site that is linked
-// under another address, is ended.
+// under another address, is ended. Of two sites that are linked by both, the one of the greater id gives up its own.
 
 import { asError, CoterieError, isCoterieError } from '../base/errors.ts'
 import type { PeerId } from '../replication/core-options.ts'
@@ -47,6 +47,7 @@ export class Mesh {
   readonly #places = new Map<string, Place>()
   readonly #own: Set<string>
   readonly #closing = new AbortController()
+  #dueAt = 0
 
   constructor(options: MeshOptions) {
     this.#options = options
@@ -61,7 +62,8 @@ export class Mesh {
   }
 
   tick(now: number): void {
-    if (this.#closing.signal.aborted) return
+    if (this.#closing.signal.aborted || now < this.#dueAt) return
+    this.#dueAt = now + this.#options.retryMinMs
     const wanted = this.#wanted(now)
     for (const place of this.#places.values()) {
       if (wanted.has(place.address)) continue
@@ -101,7 +103,8 @@ export class Mesh {
 
   #tend(place: Place, now: number): void {
     if (place.dialing || place.peer !== undefined || !place.backOff.isDue(now)) return
-    if (place.site !== undefined && this.#isLinked(place.site)) return
+    const there = place.site ?? this.#siteAt(place.address)
+    if (there !== undefined && (this.#isLinked(there) || this.#isLinkedByTheOther(there))) return
     place.dialing = true
     this.#dial(place).catch((error: unknown) => this.#options.site.engine.fail(error))
   }
@@ -111,6 +114,20 @@ export class Mesh {
       if (place.site === site && place.peer !== undefined) return true
     }
     return false
+  }
+
+  /** Who is known to be at an address. */
+  #siteAt(address: string): string | undefined {
+    const { membership, sites } = this.#options.site.core
+    return (
+      membership?.members.find((member) => member.address === address)?.site ??
+      sites.find((view) => view.address === address)?.site
+    )
+  }
+
+  #isLinkedByTheOther(there: string): boolean {
+    const { site, core } = this.#options.site
+    return there < site && core.sites.some((view) => view.site === there && view.linked)
   }
 
   async #dial(place: Place): Promise<void> {
@@ -152,7 +169,10 @@ export class Mesh {
       this.#unlink(place, event.peer, 'the link leads back to this site')
       return
     }
-    if (place === undefined) return
+    if (place === undefined) {
+      this.#yieldTo(event.site)
+      return
+    }
     for (const other of this.#places.values()) {
       if (other !== place && other.site === event.site && other.peer !== undefined) {
         place.site = event.site
@@ -163,6 +183,14 @@ export class Mesh {
     place.site = event.site
     place.told = undefined
     place.backOff.succeeded()
+  }
+
+  /** The other site has dialled, too: one link is enough. */
+  #yieldTo(there: string): void {
+    if (there >= this.#options.site.site) return
+    for (const place of this.#places.values()) {
+      if (place.site === there) this.#end(place, `site ${there} has made a link of its own`)
+    }
   }
 
   /** A connection has ended. */

@@ -158,12 +158,35 @@ export class Greetings {
   }
 
   #note(hello: Hello): void {
-    const { type: _type, session: _session, answer: _answer, master: _master, ...view } = hello
-    this.#sites.delete(hello.site)
-    this.#sites.set(hello.site, { ...view, heardAt: this.#state.now, linked: true })
-    if (this.#sites.size <= sitesMax) return
-    const [oldest] = this.#sites.keys()
-    if (oldest !== undefined) this.#sites.delete(oldest)
+    const { site, address, incarnation, priority, version, activity, grouped, databaseId, term, last } = hello
+    const { durableLsn, appliedLsn, committedLsn, ackMicros } = hello
+    if (this.#sites.size >= sitesMax && !this.#sites.has(site)) this.#forgetOldest()
+    this.#sites.set(site, {
+      site,
+      address,
+      incarnation,
+      priority,
+      version,
+      activity,
+      grouped,
+      databaseId,
+      term,
+      last,
+      durableLsn,
+      appliedLsn,
+      committedLsn,
+      ackMicros,
+      heardAt: this.#state.now,
+      linked: true,
+    })
+  }
+
+  #forgetOldest(): void {
+    let oldest: SiteView | undefined
+    for (const view of this.#sites.values()) {
+      if (oldest === undefined || view.heardAt < oldest.heardAt) oldest = view
+    }
+    if (oldest !== undefined) this.#sites.delete(oldest.site)
   }
 
   /** Tells everybody at once: there is a new master, or a new state of this site. */
@@ -191,7 +214,7 @@ export class Greetings {
       }
       // A greeting may be lost; until it is answered nobody can be asked for a vote here.
       const isGreeted = link.site !== undefined
-      const waitMs = isGreeted ? timings.silenceTimeoutMs / 4 : 2 * timings.retryMinMs
+      const waitMs = isGreeted ? timings.silenceTimeoutMs / 2 : 2 * timings.retryMinMs
       if (now - link.toldAt >= waitMs) this.#hello(peer, isGreeted)
     }
     if (now - this.#helloAt >= timings.helloMs) this.announce()

@@ -63,7 +63,7 @@ export const defaultTimings: Timings = {
   snapshotWindowChunksMax: 64,
   snapshotTimeoutMs: 60_000,
   electionTimeoutMs: 300,
-  helloMs: 500,
+  helloMs: 1_000,
   handOverTimeoutMs: 5_000,
 }
 

@@ -32,9 +32,6 @@ const refusals: ReadonlySet<string> = new Set([
   'SYNCING',
 ])
 
-/** A client waits no longer for an answer, and goes on. */
-const patienceMs = 5000
-
 export class Clients {
   readonly #world: World
   readonly #prng: Prng
@@ -43,15 +40,25 @@ export class Clients {
   /** What the clients last heard: where the master is. */
   #masters: (SimSite | undefined)[] = []
   #nextId = 1
+  #pauseMs: number
+  /** A client waits no longer for an answer, and goes on. */
+  #patienceMs = 5000
 
   constructor(world: World, load: LoadSettings) {
     this.#world = world
     this.#prng = world.prng.fork()
     this.#load = load
+    this.#pauseMs = load.pauseMs
   }
 
   start(): void {
     for (let client = 0; client < this.#load.clients; client++) this.#pauseThenBurst(client)
+  }
+
+  /** Pauses are short from now on, and patience too. */
+  hurry(): void {
+    this.#pauseMs = 100
+    this.#patienceMs = 1000
   }
 
   /** No new operations; those under way may still end. */
@@ -60,7 +67,7 @@ export class Clients {
   }
 
   #pauseThenBurst(client: number): void {
-    const ms = this.#prng.fraction() * 2 * this.#load.pauseMs
+    const ms = this.#prng.fraction() * 2 * this.#pauseMs
     this.#world.clock.after(ms, () => this.#burst(client, this.#prng.between(1, this.#load.burstMax)))
   }
 
@@ -76,7 +83,7 @@ export class Clients {
       goneOn = true
       this.#world.clock.after(this.#prng.fraction() * 5, () => this.#burst(client, left - 1))
     }
-    this.#world.clock.after(patienceMs, goOn)
+    this.#world.clock.after(this.#patienceMs, goOn)
     this.#operate(client, goOn)
   }
 
@@ -97,8 +104,8 @@ export class Clients {
     // Now and then one that may be anything: a master that was cut off, a replica.
     if (this.#prng.chance(0.1)) return this.#prng.pick(livingSites)
     const known = this.#masters[client]
-    if (known?.isMaster === true) return known
-    const masters = livingSites.filter((site) => site.isMaster)
+    if (known?.isMaster === true && known.isAwake) return known
+    const masters = livingSites.filter((site) => site.isMaster && site.isAwake)
     const chosen = this.#prng.pick(masters.length > 0 ? masters : livingSites)
     this.#masters[client] = chosen
     return chosen
@@ -218,10 +225,7 @@ export class Clients {
       (db) => {
         const { committedLsn, partsInUse } = db.site.engine
         // Where acks attest `applied`, rows are there before it is certain that they stay.
-        if (partsInUse !== undefined && partsInUse.appliedLsn > committedLsn) {
-          done()
-          return
-        }
+        const isCertain = partsInUse === undefined || partsInUse.appliedLsn <= committedLsn
         const operation = this.#begin({ client, kind: 'read', site: site.name, key, stale: true })
         try {
           operation.value = db.getSync(key)
@@ -236,6 +240,7 @@ export class Clients {
           if (operation.outcome === 'unknown') operation.outcome = 'failed'
         }
         operation.completedAt = this.#world.nowMs
+        if (!isCertain) operation.outcome = 'failed'
         done()
       },
       done,

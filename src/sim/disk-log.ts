@@ -12,7 +12,7 @@ import { claimedHeaderBytes, decodeSegmentHeader } from '../log/segment-header.t
 import { databasePath, type SimSite } from './site.ts'
 
 const segmentNamePattern = /^(\d{16})\.seg$/
-const windowBytes = 16_384
+const windowBytes = 4096
 
 /** Called for each record that is read for the first time since the files were read anew. */
 export type RecordSeen = (record: {

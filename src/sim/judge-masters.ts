@@ -3,7 +3,7 @@
 
 import { entryAt } from '../base/history.ts'
 import type { Lsn } from '../base/lsn.ts'
-import { majorityOf } from '../base/membership.ts'
+import { type Membership, majorityOf } from '../base/membership.ts'
 import type { BenchView, Sight, SiteJudge } from './sight.ts'
 import type { SimSite } from './site.ts'
 
@@ -27,6 +27,34 @@ export class MastersCountTheirOwnTerm implements SiteJudge {
         `${site.name}, master of term ${now.reign.term}, moved its ${position} to ${lsn}, a record of term ${entry.term}`,
       )
     }
+  }
+}
+
+/** One change of the members at a time, after a record of the own term, each after the one before is permanent. */
+export class MembersChangeOneAtATime implements SiteJudge {
+  readonly name = 'members'
+  readonly #known: Map<SimSite, Membership | undefined> = new Map()
+
+  moved(sight: Sight, bench: BenchView): void {
+    const { site, now, before, isNew } = sight
+    const core = site.db?.site.core
+    const membership = core?.membership
+    const known = this.#known.get(site)
+    this.#known.set(site, membership)
+    if (isNew || now.reign === undefined || now.reign !== before.reign) return
+    if (core === undefined || membership === undefined || known === undefined) return
+    if (membership.lsn <= known.lsn) return
+    const names = new Set(known.members.map((member) => member.site))
+    const added = membership.members.filter((member) => !names.delete(member.site)).length
+    if (added + names.size > 1)
+      bench.violate(this, `${site.name} changed ${added + names.size} members at once`)
+    const permanent = entryAt(core.history, now.permanentLsn as Lsn)
+    const isOwn = permanent === undefined || permanent.term === now.reign.term
+    if (now.permanentLsn >= known.lsn && isOwn) return
+    bench.violate(
+      this,
+      `${site.name} changed the members at LSN ${membership.lsn} while only LSN ${now.permanentLsn} of term ${permanent?.term} is permanent, and the change before is LSN ${known.lsn}`,
+    )
   }
 }
 

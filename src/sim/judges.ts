@@ -9,6 +9,7 @@ import {
   LogIsKeptForReplicas,
   LonelyMastersStepDown,
   MastersCountTheirOwnTerm,
+  MembersChangeOneAtATime,
   SitesStartAgain,
 } from './judge-masters.ts'
 import { QueuesAreBounded } from './judge-queues.ts'
@@ -37,6 +38,7 @@ export function createJudges(): Judge[] {
       new NothingPermanentIsUndone(),
       new AcknowledgedStays(),
       new MastersCountTheirOwnTerm(),
+      new MembersChangeOneAtATime(),
       new LonelyMastersStepDown(),
       new LogIsKeptForReplicas(),
       new SitesStartAgain(),
@@ -68,15 +70,26 @@ export class Bench implements Judge {
     for (const site of world.touched) {
       const sight = this.#sightOf(site)
       if (!sight.look() || !sight.isOpen) continue
-      for (const judge of this.#judges) judge.moved?.(sight, view)
+      this.#each(view, (judge) => judge.moved?.(sight, view))
     }
-    for (const judge of this.#judges) judge.afterEvent?.(view)
+    this.#each(view, (judge) => judge.afterEvent?.(view))
+  }
+
+  /** What the code under test throws at a judge it throws at its users too. */
+  #each(view: BenchView, look: (judge: SiteJudge) => void): void {
+    for (const judge of this.#judges) {
+      try {
+        look(judge)
+      } catch (error) {
+        view.violate(judge, `threw ${(error as Error).stack ?? String(error)}`)
+      }
+    }
   }
 
   atEnd(world: World): void {
     const view = this.#viewOf(world)
     for (const site of world.sites) this.#sightOf(site).disk.readOn()
-    for (const judge of this.#judges) if (world.violation === undefined) judge.atEnd?.(view)
+    this.#each(view, (judge) => judge.atEnd?.(view))
   }
 
   #open(view: BenchView): void {

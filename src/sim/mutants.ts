@@ -346,4 +346,27 @@ export const mutants: readonly Mutant[] = [
     find: 'if (this.#master?.hasLostMajority === true)',
     replace: 'if (this.#master?.hasLostMajority === undefined && this.#master !== undefined)',
   },
+  // ---- the group
+  {
+    name: 'second-group-founded',
+    why: 'a new site that reaches nobody founds a group of its own beside the one that there is',
+    file: 'group/founding.ts',
+    find: 'const haveAnswered = seeds.every((seed) => seed.site !== undefined && isHere.has(seed.site))',
+    replace: 'const haveAnswered = seeds.length >= 0 && isHere.size > 0',
+  },
+  {
+    name: 'heir-not-ready',
+    why: 'the reign is handed over to a site that has not got all records yet',
+    file: 'replication/handing-over.ts',
+    find: `    progress.durableLsn === lastLsn &&
+`,
+    replace: '',
+  },
+  {
+    name: 'members-two-at-a-time',
+    why: 'the members change again before the last change is permanent (the single-server bug of Raft)',
+    file: 'group/membership-keeper.ts',
+    find: 'return core.hasPermanentInReign && core.permanentLsn >= core.membership.lsn',
+    replace: 'return true',
+  },
 ]

@@ -15,4 +15,8 @@ export const regressionSeeds: readonly RegressionSeed[] = [
     seed: 65,
     found: 'order of reads: a read-only transaction on a master that had been replaced showed an old state',
   },
+  {
+    seed: 29,
+    found: 'what readers see: with acks that attest applied, a read on a former master failed an assertion',
+  },
 ]

@@ -138,6 +138,7 @@ class Run {
     const well = world.livingSites.filter((site) => !left.has(site))
     world.tell('heal', `${well.map((site) => site.name)} are well again`)
     this.#faults.heal(left)
+    this.#clients.hurry()
     const healedMs = world.nowMs
     let seen = world.acknowledged.length
     const progressed = (): boolean => {
@@ -166,9 +167,10 @@ class Run {
   #chooseLeft(): Set<SimSite> {
     const left = new Set<SimSite>()
     if (this.#prng.chance(0.6)) return left
-    const sites = this.#world.livingSites
-    const lost = this.#world.settings.sites - sites.filter((site) => site.replaces === undefined).length
-    const countMax = ((this.#world.settings.sites - 1) >> 1) - lost
+    // A site whose disk was damaged or lost may yet be turned away: it is as good as gone.
+    const { sites, settings } = this.#world
+    const gone = sites.filter((site) => site.isSuspect).length
+    const countMax = ((settings.sites - 1) >> 1) - gone
     for (let i = 0; i < countMax; i++) left.add(this.#prng.pick(sites))
     return left
   }

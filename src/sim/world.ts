@@ -157,10 +157,21 @@ export class World implements Stage {
     }
     settle()
     this.events++
-    for (const judge of this.#eventJudges) judge.afterEvent?.(this)
+    for (const judge of this.#eventJudges) this.#judge(judge, () => judge.afterEvent?.(this))
   }
 
   judgeEnd(): void {
-    for (const judge of this.#judges) if (this.violation === undefined) judge.atEnd?.(this)
+    for (const judge of this.#judges) {
+      if (this.violation === undefined) this.#judge(judge, () => judge.atEnd?.(this))
+    }
+  }
+
+  /** Judges read as users do: what they are thrown, a user would be. */
+  #judge(judge: Judge, look: () => void): void {
+    try {
+      look()
+    } catch (error) {
+      this.violate(judge.name, `a judge was thrown ${(error as Error).stack ?? String(error)}`)
+    }
   }
 }

@@ -3,6 +3,7 @@
 // and that are removed. Judged at every step, and healed at the end: then it must come to rest, and make progress.
 
 import assert from 'node:assert/strict'
+import { isCoterieError } from '../../src/base/errors.ts'
 import type { Term } from '../../src/base/lsn.ts'
 import { majorityOf, memberOf } from '../../src/base/membership.ts'
 import { Prng } from '../../src/base/prng.ts'
@@ -225,13 +226,25 @@ export class ElectionChaos {
     this.cluster.cut.add(`${from.name}>${to.name}`)
   }
 
+  #tryHandOver(master: FakeSite, heir: string): void {
+    try {
+      this.group.handOver(master, heir)
+    } catch (error) {
+      // Who is still catching up is not handed anything.
+      if (!isCoterieError(error, 'TRANSFER_FAILED')) throw error
+      this.#sums.failedHandOvers++
+    }
+  }
+
   #handOver(): void {
     const { master } = this.group
     if (master === undefined || !master.core.gate().open || !this.#hasBegun(master)) return
-    const able = master.core.replicas.filter((replica) => replica.votes && replica.inStep)
+    // Now and then one that is still catching up, which is refused.
+    const any = this.#prng.chance(0.2)
+    const able = master.core.replicas.filter((replica) => replica.votes && (any || replica.inStep))
     const heir = able.length === 0 ? undefined : this.#prng.pick(able).site
     if (heir === undefined || this.#priorityAt(master, heir) === 0) return
-    if (this.#prng.chance(0.5)) this.group.handOver(master, heir)
+    if (this.#prng.chance(0.5)) this.#tryHandOver(master, heir)
     else {
       const asking = this.cluster.get(heir)
       const { now } = this.cluster
