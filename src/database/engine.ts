@@ -596,7 +596,7 @@ export class Engine {
     this.assertOpen()
     const { parts } = this
     if (!parts.readable) throw new CoterieError('SYNCING', 'the store is being brought up to date')
-    const version = parts.overlay.getAt(key.text, this.#committedLsn)
+    const version = parts.overlay.getAt(key.text, this.#readableLsn(parts))
     return version === undefined ? readStoreSync(parts, key) : version.value
   }
 
@@ -604,7 +604,7 @@ export class Engine {
     this.assertOpen()
     const { parts } = this
     if (!parts.readable) return this.#whenReadable().then(() => this.read(key))
-    const version = parts.overlay.getAt(key.text, this.#committedLsn)
+    const version = parts.overlay.getAt(key.text, this.#readableLsn(parts))
     if (version !== undefined) return version.value
     const ticket = parts.cache.ticket()
     const cached = parts.cache.get(key.text)
@@ -621,6 +621,11 @@ export class Engine {
         throw error
       },
     )
+  }
+
+  /** What is committed; and what the store shows already, where acks attest `applied` and rows come before the commit. */
+  #readableLsn(parts: Parts): Lsn {
+    return Math.max(this.#committedLsn, parts.appliedLsn) as Lsn
   }
 
   /** The newest value, committed or not: what a transaction reads. */

@@ -385,7 +385,11 @@ export class Site implements Replicator, SiteSteps {
       if (this.#detachments.length > 100) this.#detachments.shift()
     }
     if (event.kind === 'replicaJoined' || event.kind === 'siteMet') this.#peers.joined(event.peer)
-    if (event.kind === 'gate') this.#setGate()
+    if (event.kind === 'gate') {
+      this.#setGate()
+      // What was taken before writers had to wait belongs to what is handed over.
+      if (!event.gate.open && event.gate.code === 'HANDING_OVER') this.engine.flush()
+    }
     this.events.emit('core', event)
   }
 

@@ -45,6 +45,8 @@ export class CoreState {
   /** Ahead of `#committedLsn` where acks attest `applied`: then a replica applies before the commit. */
   #applyLsn: Lsn
   now = 0
+  /** How often the driver has taken effects: what was asked for before a take, it has been told of. */
+  takes = 0
 
   constructor(options: CoreOptions) {
     const { log } = options
@@ -179,6 +181,7 @@ export class CoreState {
     if (this.#effects.length === 0) return []
     const taken = this.#effects
     this.#effects = []
+    this.takes++
     return taken
   }
 

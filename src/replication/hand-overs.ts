@@ -127,14 +127,12 @@ export class HandOvers {
   }
 
   /** Why a site that is attached cannot be handed the mastership. */
-  #whyNotTo({ site, votes, inStep }: Progress): string | undefined {
+  #whyNotTo({ site, votes }: Progress): string | undefined {
     if (this.#hooks.master()?.settings.elections === true && !votes) {
       return `site ${site} is no member of the group yet`
     }
     const view = this.#hooks.group()?.sites.find((each) => each.site === site)
     if (view?.priority === 0) return `site ${site} has priority 0: it never becomes master`
-    // Writers would have to wait for all that it lacks.
-    if (!inStep) return `site ${site} is still catching up`
     return this.#state.term >= messageLimits.termMax ? 'there is no term left' : undefined
   }
 

@@ -56,6 +56,8 @@ export class Master {
   #hadQuorum: boolean
   #reignAt: number
   #handing: HandingOver | undefined
+  /** Writers wait for the hand-over since the driver took effects so often. */
+  #pausedAtTake: number | undefined
   readonly #reignCheck = new ReignCheck()
   #retainLsn: Lsn | undefined
   /** Used again for each evaluation of the commit rule. */
@@ -390,10 +392,9 @@ export class Master {
     return this.#handing
   }
 
-  /** Writers wait from now on, until it is done or called off. */
+  /** Writers wait as soon as the other site is in step, until it is done or called off. */
   handOver(handing: HandingOver): void {
     this.#handing = handing
-    this.flushWindow()
     this.#review()
   }
 
@@ -421,6 +422,9 @@ export class Master {
     const problem = handOverProblem(handing, { progress, now, timings })
     if (problem !== undefined) this.callOffHandOver(problem.code, problem.message)
     if (problem !== undefined || progress === undefined) return undefined
+    // The driver has heard that writers wait, and has handed on what it had gathered.
+    const { takes } = this.#state
+    if (this.#pausedAtTake === undefined || takes === this.#pausedAtTake) return undefined
     return isHandOverReady(progress, { lastLsn: last.lsn, durableLsn, committedLsn }) ? progress : undefined
   }
 
@@ -758,14 +762,22 @@ export class Master {
       state.event({ kind: hasQuorum ? 'quorumGained' : 'quorumLost', have: inStep, need: quorum })
     }
     const lagBytes = (): number => this.#slowestLagBytes()
+    const heir = this.#handing === undefined ? undefined : this.#attachments.ofSite(this.#handing.site)
+    const isHandingOver = heir?.inStep === true
     const gate = decideGate(this.#settings, {
       inStep,
       snapshots,
       lagBytes,
-      isHandingOver: this.#handing !== undefined,
+      isHandingOver,
     })
     if (!sameGate(gate, this.#gate)) state.event({ kind: 'gate', gate })
     this.#gate = gate
+    if (!isHandingOver) this.#pausedAtTake = undefined
+    else if (this.#pausedAtTake === undefined) {
+      this.#pausedAtTake = state.takes
+      // Acks of all that there is, as soon as may be.
+      this.flushWindow()
+    }
   }
 }
 

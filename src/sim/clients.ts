@@ -17,6 +17,8 @@ export interface LoadSettings {
   /** Between two bursts, on the average. */
   readonly pauseMs: number
   readonly burstMax: number
+  /** Of most values; some are longer. Long ones fill segments, so that log is trimmed and snapshots are needed. */
+  readonly valueBytesMax: number
 }
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] }
@@ -134,7 +136,9 @@ export class Clients {
   }
 
   #valueOf(client: number): string {
-    const padding = this.#prng.chance(0.02) ? this.#prng.between(1000, 20_000) : this.#prng.below(200)
+    const padding = this.#prng.chance(0.02)
+      ? this.#prng.between(1000, 20_000)
+      : this.#prng.below(this.#load.valueBytesMax)
     return `c${client}.${this.#nextId}.${'x'.repeat(padding)}`
   }
 

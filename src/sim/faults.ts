@@ -54,6 +54,7 @@ const kinds: readonly Kind[] = [
     strike: (f) => f.damage('zeros'),
   },
   { name: 'staleSector', gapMsMin: 15_000, gapMsMax: 60_000, chance: 0.12, strike: (f) => f.damage('stale') },
+  { name: 'storeRot', gapMsMin: 15_000, gapMsMax: 60_000, chance: 0.1, strike: (f) => f.damageStore() },
   { name: 'wipe', gapMsMin: 20_000, gapMsMax: 90_000, chance: 0.15, strike: (f) => f.wipe() },
 ]
 
@@ -462,6 +463,17 @@ export class Faults {
     else disk.overwrite({ path, at: start, bytes: new Uint8Array(length) })
     // Nobody looks at what lies there until the next start.
     if (prng.chance(0.5)) this.#crashFor(site, 'kill', prng.between(10, 500))
+    return true
+  }
+
+  /** The store does not open any more; the log makes it anew, if it reaches back so far. */
+  damageStore(): boolean {
+    const site = this.#someSuspect()
+    const location = site?.stores.locations.at(-1)
+    if (site === undefined || location === undefined) return false
+    this.#tell(`damaged store on ${site.name}: ${location}`)
+    site.stores.damage(location)
+    this.#crashFor(site, 'kill', this.#prng.between(10, 500))
     return true
   }
 

@@ -69,6 +69,7 @@ class Run {
       keys: prng.pick([3, 8, 30]),
       pauseMs: prng.pick([500, 1500, 3000]),
       burstMax: prng.pick([1, 3, 8]),
+      valueBytesMax: prng.pick([200, 200, 4000]),
     })
     this.#faults = new Faults(world, {
       suspectsMax: (world.settings.sites - 1) >> 1,
