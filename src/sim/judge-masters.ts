@@ -108,7 +108,7 @@ export class LonelyMastersStepDown implements SiteJudge {
 /** The log that a replica needs, after a snapshot above all, is there as long as the replica is (Invariant 15). */
 export class LogIsKeptForReplicas implements SiteJudge {
   readonly name = 'log for replicas'
-  /** What a master has to keep, as it stood after the event before. */
+  /** What a master has to keep, as it stood when anything moved last. */
   readonly #kept: Map<SimSite, number | undefined> = new Map()
   /** The highest LSN that each site ever had: nobody sends it that again. */
   readonly #highest: Map<string, number> = new Map()
@@ -122,7 +122,9 @@ export class LogIsKeptForReplicas implements SiteJudge {
     this.#kept.set(site, needed)
     if (isNew || now.reign === undefined || now.generation !== before.generation) return
     if (now.firstLsn <= before.firstLsn || needed === undefined || neededBefore === undefined) return
-    const lowest = Math.min(needed, neededBefore)
+    // What is needed rises between two looks, and falls when a replica attaches while segments are being removed: that
+    // one is told that the log was trimmed meanwhile.
+    const lowest = Math.max(needed, neededBefore)
     if (lowest >= now.firstLsn || lowest < before.firstLsn) return
     bench.violate(
       this,

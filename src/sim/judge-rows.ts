@@ -94,7 +94,8 @@ export class ReadersSeeAPrefix implements SiteJudge {
     if (ledger.permanentCrc(now.appliedLsn) !== now.appliedCrc) return
     const rows = site.stores.contentOf(site.db?.site.engine.folder.storePath(now.generation) ?? '')?.rows
     if (rows === undefined) return
-    const seen = this.#seen(bench, { rows, overlay: parts.overlay, committedLsn: now.committedLsn as Lsn })
+    const readableLsn = Math.max(now.committedLsn, now.appliedLsn) as Lsn
+    const seen = this.#seen(bench, { rows, overlay: parts.overlay, readableLsn })
     for (let lsn = now.appliedLsn; lsn <= Math.max(now.appliedLsn, now.committedLsn); lsn++) {
       const expected = ledger.rowsAt(lsn)
       if (expected?.rows === seen.rows && expected.sum === seen.sum) return
@@ -107,12 +108,12 @@ export class ReadersSeeAPrefix implements SiteJudge {
 
   #seen(
     bench: BenchView,
-    from: { rows: ReadonlyMap<string, Uint8Array>; overlay: Overlay; committedLsn: Lsn },
+    from: { rows: ReadonlyMap<string, Uint8Array>; overlay: Overlay; readableLsn: Lsn },
   ): RowsSum {
     let sum = 0
     let count = 0
     for (const key of bench.ledger.keys) {
-      const version = from.overlay.getAt(key, from.committedLsn)
+      const version = from.overlay.getAt(key, from.readableLsn)
       const value = version === undefined ? from.rows.get(key) : version.value
       if (value === undefined) continue
       let rowSum = this.#rowSums.get(value)

@@ -158,10 +158,8 @@ export const mutants: readonly Mutant[] = [
     name: 'dirty-read',
     why: 'a read outside a transaction shows what is not committed',
     file: 'database/engine.ts',
-    find: `    const version = parts.overlay.getAt(key.text, this.#committedLsn)
-    return version === undefined ? readStoreSync(parts, key) : version.value`,
-    replace: `    const version = parts.overlay.get(key.text)
-    return version === undefined ? readStoreSync(parts, key) : version.value`,
+    find: 'return Math.max(this.#committedLsn, parts.appliedLsn) as Lsn',
+    replace: 'return Math.max(Number.MAX_SAFE_INTEGER, parts.appliedLsn) as Lsn',
   },
   {
     name: 'overlay-kept-over-rewind',

@@ -19,4 +19,26 @@ export const regressionSeeds: readonly RegressionSeed[] = [
     seed: 29,
     found: 'what readers see: with acks that attest applied, a read on a former master failed an assertion',
   },
+  {
+    seed: 1042,
+    found:
+      'one master per term: a new site that was cut off founded a second group beside the one it had met',
+  },
+  { seed: 1074, found: 'one master per term: the same, in a group of another size' },
+  {
+    seed: 2103,
+    found:
+      'permanent records: after a restart with acks that attest applied, a record counted as committed that was taken back',
+  },
+  { seed: 2118, found: 'order of reads: a read-only transaction on a deposed master showed an old state' },
+  { seed: 2194, found: 'order of reads: the same' },
+  {
+    seed: 5135,
+    found: 'what readers see: a read on a former master failed an assertion, while acks attest applied',
+  },
+  { seed: 6, found: 'what readers see: nothing; the judge itself read at another LSN than readers do' },
+  {
+    seed: 32,
+    found: 'log for replicas: nothing; the judge compared with what a replica had needed some events before',
+  },
 ]

@@ -125,8 +125,8 @@ class Run {
     this.#faults.start()
     while (world.nowMs < endMs && world.violation === undefined) {
       world.runTo(Math.min(endMs, world.nowMs + 1000))
-      this.#faults.replaceLost()
-      this.#faults.removeLost()
+      this.#faults.operator.replaceLost()
+      this.#faults.operator.removeLost()
     }
   }
 
@@ -134,7 +134,7 @@ class Run {
     const world = this.#world
     if (world.violation !== undefined) return
     world.phase = 'healing'
-    this.#faults.replaceLost()
+    this.#faults.operator.replaceLost()
     const left = this.#chooseLeft()
     const well = world.livingSites.filter((site) => !left.has(site))
     world.tell('heal', `${well.map((site) => site.name)} are well again`)

@@ -581,12 +581,22 @@ describe('judges of rows and masters', () => {
       sightOf(bench, { retainFrom: 10, before: { firstLsn: 5 }, now: { reign: own, firstLsn: 10 } }),
       bench,
     )
+    // It rose since the last look, and the log with it; then it fell while segments were being removed.
+    for (const [retainFrom, before, firstLsn] of [
+      [12, 10, 12],
+      [11, 12, 12],
+    ] as const) {
+      judge.moved(
+        sightOf(bench, { retainFrom, before: { firstLsn: before }, now: { reign: own, firstLsn } }),
+        bench,
+      )
+    }
     assert.deepEqual(bench.found, [])
     judge.moved(
-      sightOf(bench, { retainFrom: 12, before: { firstLsn: 10 }, now: { reign: own, firstLsn: 14 } }),
+      sightOf(bench, { retainFrom: 13, before: { firstLsn: 12 }, now: { reign: own, firstLsn: 14 } }),
       bench,
     )
-    assert.match(bench.found[0] ?? '', /let its log go up to LSN 13, and a replica needs it from 10 on/)
+    assert.match(bench.found[0] ?? '', /let its log go up to LSN 13, and a replica needs it from 13 on/)
   })
 
   test('the log stays until a replica has it, whatever its master believes', () => {

@@ -1,0 +1,154 @@
+// What happens to the disks of simulated sites: they are slow or full, calls fail, and what lies there is damaged or lost.
+//
+// What the model excludes is kept out here: at most a minority of sites ever has a disk that is damaged or lost.
+
+import type { Prng } from '../base/prng.ts'
+import { usualDiskSpeed } from '../env/simulated/simulated-machine.ts'
+import type { FaultTools } from './fault-tools.ts'
+import type { SimSite } from './site.ts'
+
+const sectorBytes = 512
+
+export class DiskFaults {
+  readonly #tools: FaultTools
+  readonly #prng: Prng
+  /** Sites whose disks may ever be damaged or lost. */
+  readonly #suspectsMax: number
+  #suspects = 0
+  #saved: {
+    readonly site: SimSite
+    readonly path: string
+    readonly at: number
+    readonly bytes: Uint8Array
+  }[] = []
+
+  constructor(tools: FaultTools, options: { readonly suspectsMax: number }) {
+    this.#tools = tools
+    this.#prng = tools.prng
+    this.#suspectsMax = options.suspectsMax
+  }
+
+  slowDisk(): boolean {
+    const site = this.#tools.someSite()
+    if (site === undefined) return false
+    const syncMsMax = this.#prng.pick([5, 50, 500])
+    const ms = this.#tools.duration()
+    this.#tools.tell(`slow disk of ${site.name}: syncs up to ${syncMsMax} ms, for ${Math.round(ms)} ms`)
+    site.machine.speed = {
+      syncMsMin: syncMsMax / 10,
+      syncMsMax,
+      writeMsMax: syncMsMax / 5,
+      nameMsMax: syncMsMax / 5,
+      readMsMax: this.#prng.pick([0, 1, syncMsMax / 10]),
+    }
+    this.#tools.later(ms, () => {
+      site.machine.speed = usualDiskSpeed
+    })
+    return true
+  }
+
+  failSync(): boolean {
+    const site = this.#tools.someSite((each) => each.host !== undefined)
+    site?.machine.disk.failSync({ nth: this.#prng.between(1, 4) })
+    return site !== undefined
+  }
+
+  failWrite(): boolean {
+    const site = this.#tools.someSite((each) => each.host !== undefined)
+    site?.machine.disk.failWrite({ nth: this.#prng.between(1, 4) })
+    return site !== undefined
+  }
+
+  fillDisk(): boolean {
+    const site = this.#tools.someSite((each) => each.host !== undefined)
+    if (site === undefined) return false
+    const ms = this.#tools.duration()
+    this.#tools.tell(`disk of ${site.name} full for ${Math.round(ms)} ms`)
+    site.machine.disk.full = true
+    this.#tools.later(ms, () => {
+      site.machine.disk.full = false
+    })
+    return true
+  }
+
+  failStore(): boolean {
+    const site = this.#tools.someSite((each) => each.host !== undefined)
+    const location = site?.stores.locations[0]
+    if (location === undefined) return false
+    site?.stores.failWrite(location)
+    return true
+  }
+
+  /** Only so many sites ever; then always the same. */
+  #someSuspect(): SimSite | undefined {
+    const prng = this.#prng
+    const living = this.#tools.world.livingSites
+    const known = living.filter((site) => site.isSuspect)
+    if (known.length > 0 && (this.#suspects >= this.#suspectsMax || prng.chance(0.7))) return prng.pick(known)
+    if (this.#suspects >= this.#suspectsMax) return undefined
+    const site = this.#tools.someSite((each) => each.wasUp)
+    if (site === undefined) return undefined
+    this.#suspects++
+    site.isSuspect = true
+    return site
+  }
+
+  damage(how: 'bits' | 'zeros' | 'stale'): boolean {
+    const prng = this.#prng
+    const site = this.#someSuspect()
+    if (site === undefined) return false
+    const { disk } = site.machine
+    if (how === 'stale') {
+      const ready = this.#saved.findIndex((each) => each.site === site)
+      const sector = ready < 0 ? undefined : this.#saved.splice(ready, 1)[0]
+      if (sector !== undefined) {
+        const file = disk.paths().find(({ path }) => path === sector.path)
+        if (file === undefined || file.bytes < sector.at + sector.bytes.length) return false
+        this.#tools.tell(`stale sector of ${site.name}: ${sector.path} at ${sector.at}`)
+        disk.overwrite(sector)
+        return true
+      }
+    }
+    const files = disk.paths().filter(({ bytes }) => bytes > 0)
+    if (files.length === 0) return false
+    const { path, bytes } = prng.pick(files)
+    const at = prng.below(bytes)
+    const start = Math.floor(at / sectorBytes) * sectorBytes
+    const length = Math.min(sectorBytes, bytes - start)
+    if (how === 'stale') {
+      this.#saved.push({ site, path, at: start, bytes: disk.peek({ path, at: start, length }) })
+      return false
+    }
+    this.#tools.tell(`${how === 'bits' ? 'bit rot' : 'zeroed sector'} on ${site.name}: ${path} at ${at}`)
+    if (how === 'bits') disk.damage({ path, at, mask: 1 << prng.below(8) })
+    else disk.overwrite({ path, at: start, bytes: new Uint8Array(length) })
+    // Nobody looks at what lies there until the next start.
+    if (prng.chance(0.5)) this.#tools.crashFor(site, 'kill', prng.between(10, 500))
+    return true
+  }
+
+  /** The store does not open any more; the log makes it anew, if it reaches back so far. */
+  damageStore(): boolean {
+    const site = this.#someSuspect()
+    const location = site?.stores.locations.at(-1)
+    if (site === undefined || location === undefined) return false
+    this.#tools.tell(`damaged store on ${site.name}: ${location}`)
+    site.stores.damage(location)
+    this.#tools.crashFor(site, 'kill', this.#prng.between(10, 500))
+    return true
+  }
+
+  /** The machine gets a new disk, and the process is started under the old id, as if nothing had been. */
+  wipe(): boolean {
+    const site = this.#someSuspect()
+    if (site === undefined) return false
+    this.#tools.tell(`wipe ${site.name}`)
+    site.restarts = false
+    site.crash('wipe')
+    this.#tools.world.clock.after(this.#tools.duration(), () => {
+      site.restarts = true
+      site.start()
+    })
+    return true
+  }
+}

@@ -1,0 +1,122 @@
+// What happens to the network between simulated sites: it is cut, whole or in part, one way or both; connections break;
+// links are slow. What happens to single messages is drawn once for a run (faults.ts).
+
+import type { FaultTools } from './fault-tools.ts'
+import type { LinkFaults } from './network-link.ts'
+import type { SimSite } from './site.ts'
+
+export class NetworkFaults {
+  readonly #tools: FaultTools
+
+  constructor(tools: FaultTools) {
+    this.#tools = tools
+  }
+
+  setLinks(faults: LinkFaults): void {
+    const { network, sites } = this.#tools.world
+    for (const a of sites) for (const b of sites) if (a !== b) network.link(a.name, b.name).faults = faults
+  }
+
+  #cutFor(ms: number, pairs: readonly (readonly [SimSite, SimSite])[]): void {
+    const { network } = this.#tools.world
+    const hold = this.#tools.prng.chance(0.4)
+    for (const [from, to] of pairs) network.cut(from.name, to.name, { hold })
+    this.#tools.later(ms, () => {
+      for (const [from, to] of pairs) network.heal(from.name, to.name)
+    })
+  }
+
+  /** Two parts; in one direction only, now and then. */
+  partition(): boolean {
+    const sites = this.#tools.world.livingSites
+    const left = sites.filter(() => this.#tools.prng.chance(0.5))
+    const right = sites.filter((site) => !left.includes(site))
+    if (left.length === 0 || right.length === 0) return false
+    const ms = this.#tools.duration()
+    const oneWay = this.#tools.prng.chance(0.3)
+    const pairs = left.flatMap((a) =>
+      right.flatMap((b): (readonly [SimSite, SimSite])[] =>
+        oneWay
+          ? [[a, b]]
+          : [
+              [a, b],
+              [b, a],
+            ],
+      ),
+    )
+    this.#tools.tell(
+      `partition ${left.map((site) => site.name)} ${oneWay ? '->' : '|'} ${right.map((site) => site.name)} for ${Math.round(ms)} ms`,
+    )
+    this.#cutFor(ms, pairs)
+    return true
+  }
+
+  isolate(): boolean {
+    const site = this.#tools.someSite()
+    if (site === undefined) return false
+    const ms = this.#tools.duration()
+    const others = this.#tools.world.livingSites.filter((each) => each !== site)
+    const way = this.#tools.prng.pick(['both', 'both', 'in', 'out'] as const)
+    this.#tools.tell(`isolate ${site.name} (${way}) for ${Math.round(ms)} ms`)
+    this.#cutFor(
+      ms,
+      others.flatMap((other): (readonly [SimSite, SimSite])[] => {
+        if (way === 'in') return [[other, site]]
+        return way === 'out'
+          ? [[site, other]]
+          : [
+              [other, site],
+              [site, other],
+            ]
+      }),
+    )
+    return true
+  }
+
+  cutLink(): boolean {
+    const sites = this.#tools.world.livingSites
+    const a = this.#tools.someSite()
+    if (a === undefined || sites.length < 2) return false
+    const b = this.#tools.prng.pick(sites.filter((site) => site !== a))
+    const ms = this.#tools.duration()
+    const oneWay = this.#tools.prng.chance(0.5)
+    this.#tools.tell(`cut ${a.name} ${oneWay ? '->' : '|'} ${b.name} for ${Math.round(ms)} ms`)
+    this.#cutFor(
+      ms,
+      oneWay
+        ? [[a, b]]
+        : [
+            [a, b],
+            [b, a],
+          ],
+    )
+    return true
+  }
+
+  reset(): boolean {
+    const sites = this.#tools.world.livingSites
+    const a = this.#tools.someSite()
+    if (a === undefined || sites.length < 2) return false
+    const b = this.#tools.prng.pick(sites.filter((site) => site !== a))
+    return this.#tools.world.network.reset(a.name, b.name) > 0
+  }
+
+  slowLink(): boolean {
+    const sites = this.#tools.world.livingSites
+    const a = this.#tools.someSite()
+    if (a === undefined || sites.length < 2) return false
+    const b = this.#tools.prng.pick(sites.filter((site) => site !== a))
+    const link = this.#tools.world.network.link(a.name, b.name)
+    const ms = this.#tools.duration()
+    const bytesPerMs = this.#tools.prng.pick([5, 20, 100])
+    const latencyMs = this.#tools.prng.pick([5, 50, 300])
+    this.#tools.tell(
+      `slow link ${a.name} -> ${b.name}: ${bytesPerMs} B/ms, ${latencyMs} ms, for ${Math.round(ms)} ms`,
+    )
+    link.faults = { ...link.faults, bytesPerMs, latencyMs }
+    this.#tools.later(ms, () => {
+      link.faults = this.#tools.usualLink
+    })
+    return true
+  }
+}
