@@ -6,6 +6,7 @@ import type { Lsn } from '../base/lsn.ts'
 import { type Membership, majorityOf } from '../base/membership.ts'
 import type { BenchView, Sight, SiteJudge } from './sight.ts'
 import type { SimSite } from './site.ts'
+import type { HandedOver } from './stage.ts'
 
 /** How many events pass between two looks at what changes slowly. */
 const eventsBetween = 64
@@ -54,6 +55,34 @@ export class MembersChangeOneAtATime implements SiteJudge {
     bench.violate(
       this,
       `${site.name} changed the members at LSN ${membership.lsn} while only LSN ${now.permanentLsn} of term ${permanent?.term} is permanent, and the change before is LSN ${known.lsn}`,
+    )
+  }
+}
+
+/** Who is handed the reign has all there is on its disk when it is given away. */
+export class HeirsHaveEverything implements SiteJudge {
+  readonly name = 'hand-over'
+  #judged = 0
+
+  afterEvent(bench: BenchView): void {
+    const { handedOver } = bench.world
+    for (let next = handedOver[this.#judged]; next !== undefined; next = handedOver[this.#judged]) {
+      this.#judged++
+      this.#judge(bench, next)
+    }
+  }
+
+  #judge(bench: BenchView, { from, to, lsn }: HandedOver): void {
+    const giver = bench.world.site(from)
+    const heir = bench.world.site(to)
+    const sight = heir && bench.sights.get(heir)
+    const entry = entryAt(giver?.db?.site.core.history ?? [], lsn as Lsn)
+    // A giver that died in the same moment cannot be asked; of a disk that was damaged nothing is promised.
+    if (sight === undefined || entry === undefined || sight.site.isSuspect) return
+    if (sight.disk.has(lsn, entry.term)) return
+    bench.violate(
+      this,
+      `${from} gave its place to ${to} at LSN ${lsn} of term ${entry.term}, which ${to} does not have`,
     )
   }
 }

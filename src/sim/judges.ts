@@ -6,6 +6,7 @@
 
 import { HistoriesAreLinearisable, ReadsFollowTheLog } from './judge-clients.ts'
 import {
+  HeirsHaveEverything,
   LogIsKeptForReplicas,
   LonelyMastersStepDown,
   MastersCountTheirOwnTerm,
@@ -40,6 +41,7 @@ export function createJudges(): Judge[] {
       new MastersCountTheirOwnTerm(),
       new MembersChangeOneAtATime(),
       new LonelyMastersStepDown(),
+      new HeirsHaveEverything(),
       new LogIsKeptForReplicas(),
       new SitesStartAgain(),
       new RowsFollowTheLog(),

@@ -39,6 +39,7 @@ export async function enterGroup({ db, site, stage, onRefused }: EnterOptions): 
     },
     () => stage.violate('defect', `${site.name}: stopped rejected`),
   )
+  group.on('handedOver', ({ site: to, lsn }) => stage.handedOver.push({ from: site.name, to, lsn }))
   if (stage.isTold) {
     group.onAny((type, detail) => {
       if (type !== 'siteConnected' && type !== 'siteLost') stage.tell(site.name, `${type} ${textOf(detail)}`)

@@ -101,21 +101,23 @@ export class NetworkFaults {
     return this.#tools.world.network.reset(a.name, b.name) > 0
   }
 
+  /** From one site to another; or to all, as a line that is too thin. */
   slowLink(): boolean {
-    const sites = this.#tools.world.livingSites
-    const a = this.#tools.someSite()
-    if (a === undefined || sites.length < 2) return false
-    const b = this.#tools.prng.pick(sites.filter((site) => site !== a))
-    const link = this.#tools.world.network.link(a.name, b.name)
+    const { prng, world, usualLink } = this.#tools
+    const from = this.#tools.someSite()
+    const others = world.livingSites.filter((site) => site !== from)
+    if (from === undefined || others.length === 0) return false
+    const to = prng.chance(0.3) ? others : [prng.pick(others)]
     const ms = this.#tools.duration()
-    const bytesPerMs = this.#tools.prng.pick([5, 20, 100])
-    const latencyMs = this.#tools.prng.pick([5, 50, 300])
+    const bytesPerMs = prng.pick([5, 20, 100])
+    const latencyMs = prng.pick([1, 5, 50, 300])
     this.#tools.tell(
-      `slow link ${a.name} -> ${b.name}: ${bytesPerMs} B/ms, ${latencyMs} ms, for ${Math.round(ms)} ms`,
+      `slow link ${from.name} -> ${to.map((site) => site.name)}: ${bytesPerMs} B/ms, ${latencyMs} ms, for ${Math.round(ms)} ms`,
     )
-    link.faults = { ...link.faults, bytesPerMs, latencyMs }
+    const links = to.map((site) => world.network.link(from.name, site.name))
+    for (const link of links) link.faults = { ...link.faults, bytesPerMs, latencyMs }
     this.#tools.later(ms, () => {
-      link.faults = this.#tools.usualLink
+      for (const link of links) link.faults = usualLink
     })
     return true
   }

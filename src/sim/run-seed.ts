@@ -2,7 +2,7 @@
 // phase, in which anything may break; then a majority is made well, and has to go on and to agree within a stated time.
 
 import type { Prng } from '../base/prng.ts'
-import { Clients } from './clients.ts'
+import { Clients, type LoadSettings } from './clients.ts'
 import { Faults } from './faults.ts'
 import type { SimReport } from './history.ts'
 import { runSettling } from './settle.ts'
@@ -64,13 +64,7 @@ class Run {
         rate: skewed ? 0.9 + prng.fraction() * 0.2 : 1,
       })
     }
-    this.#clients = new Clients(world, {
-      clients: prng.between(2, 4),
-      keys: prng.pick([3, 8, 30]),
-      pauseMs: prng.pick([500, 1500, 3000]),
-      burstMax: prng.pick([1, 3, 8]),
-      valueBytesMax: prng.pick([200, 200, 4000]),
-    })
+    this.#clients = new Clients(world, drawLoad(prng))
     this.#faults = new Faults(world, {
       suspectsMax: (world.settings.sites - 1) >> 1,
       ...(options.faults === undefined ? {} : { only: options.faults }),
@@ -212,8 +206,20 @@ function drawSettings(prng: Prng, sites: 3 | 5 | 7 | undefined): GroupSettings {
     foundedBy: prng.pick(['first', 'election'] as const),
     priorities: Array.from({ length: count }, () => (differ ? prng.pick([1, 100, 200]) : 100)),
     segmentBytes: prng.pick([65_536, 262_144]),
-    retainBytes: prng.pick([0, 65_536, 1_048_576]),
+    retainBytes: prng.pick([0, 0, 65_536, 1_048_576]),
     checkpointBytes: prng.pick([65_536, 262_144]),
+  }
+}
+
+function drawLoad(prng: Prng): LoadSettings {
+  const load = { clients: prng.between(2, 4), keys: prng.pick([3, 8, 30]) }
+  // A flood fills windows and segments: replicas fall behind, and the log is trimmed while they do.
+  if (prng.chance(0.15)) return { ...load, pauseMs: 200, burstMax: 8, valueBytesMax: 4000 }
+  return {
+    ...load,
+    pauseMs: prng.pick([500, 1500, 3000]),
+    burstMax: prng.pick([1, 3, 8]),
+    valueBytesMax: prng.pick([200, 200, 4000]),
   }
 }
 

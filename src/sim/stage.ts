@@ -21,6 +21,14 @@ export interface GroupSettings {
   readonly checkpointBytes: number
 }
 
+/** A master has given its place away. */
+export interface HandedOver {
+  readonly from: string
+  readonly to: string
+  /** Where its log ended. */
+  readonly lsn: number
+}
+
 export interface Stage {
   readonly clock: VirtualClock
   readonly network: SimulatedNetwork
@@ -30,6 +38,7 @@ export interface Stage {
   readonly seeds: readonly string[]
   /** Whether anyone reads the story; say nothing costly if not. */
   readonly isTold: boolean
+  readonly handedOver: HandedOver[]
   /** A line of the story. */
   tell(who: string, what: string): void
   /** Something of no one's doing struck. */

@@ -8,7 +8,7 @@ import type { Operation, SimViolation } from './history.ts'
 import { SimulatedNetwork } from './network.ts'
 import { settle } from './settle.ts'
 import { SimSite } from './site.ts'
-import type { GroupSettings, Stage } from './stage.ts'
+import type { GroupSettings, HandedOver, Stage } from './stage.ts'
 
 /** Looks at the world, and calls `world.violate` when it finds what must not be. */
 export interface Judge {
@@ -40,6 +40,7 @@ export class World implements Stage {
   readonly sites: SimSite[] = []
   readonly history: Operation[] = []
   readonly acknowledged: Acknowledged[] = []
+  readonly handedOver: HandedOver[] = []
   readonly faults: Record<string, number> = {}
   readonly isTold: boolean
   phase: Phase = 'safety'

@@ -13,6 +13,7 @@ import type { Ack, Message as CoreMessage } from '../../src/replication/messages
 import type { Operation } from '../../src/sim/history.ts'
 import { HistoriesAreLinearisable, ReadsFollowTheLog } from '../../src/sim/judge-clients.ts'
 import {
+  HeirsHaveEverything,
   LogIsKeptForReplicas,
   MastersCountTheirOwnTerm,
   SitesStartAgain,
@@ -74,6 +75,7 @@ class TestBench implements BenchView {
     sites: [] as unknown[],
     history: [] as Operation[],
     acknowledged: [] as unknown[],
+    handedOver: [] as unknown[],
     settings: { sites: 3, electionTimeoutMs: 300 },
     network: { sides: [] as unknown[], onSend: undefined as unknown },
     site: (name: string): unknown =>
@@ -570,6 +572,20 @@ describe('judges of rows and masters', () => {
       bench,
     )
     assert.match(bench.found[0] ?? '', /moved its committedLsn to 4, a record of term 1/)
+  })
+
+  test('an heir has everything on its disk', () => {
+    const bench = new TestBench()
+    const judge = new HeirsHaveEverything()
+    const has = (lsn: number, term: number): boolean => lsn <= 8 && term === 2
+    sightOf(bench, { name: 'a', history: [entry(2, 1, 'a')] })
+    sightOf(bench, { name: 'b', has })
+    bench.facts.handedOver.push({ from: 'a', to: 'b', lsn: 8 })
+    judge.afterEvent(bench)
+    assert.deepEqual(bench.found, [])
+    bench.facts.handedOver.push({ from: 'a', to: 'b', lsn: 9 })
+    judge.afterEvent(bench)
+    assert.match(bench.found[0] ?? '', /a gave its place to b at LSN 9 of term 2, which b does not have/)
   })
 
   test('the log that a replica needs stays', () => {
