@@ -146,7 +146,7 @@ export class Attachment<Db extends Attachable = Attachable>
     this.#isBegun = true
     db.transports.get(parseAddress(this.#address).scheme)
     this.#phase = 'connecting'
-    await db.site.abdicate()
+    await db.site.roles.abdicate()
     this.#watch(db)
     await this.#follow(this.#connectTimeoutMs)
   }
@@ -227,7 +227,7 @@ export class Attachment<Db extends Attachable = Attachable>
     switch (event.kind) {
       case 'newMaster':
         this.#letIn()
-        db.site
+        db.site.roles
           .becomeReplica(this.#address, event.sites)
           .catch((error: unknown) => db.site.engine.fail(error))
         this.emit('newMaster', { site: event.site, term: event.term })
@@ -470,7 +470,7 @@ export class Attachment<Db extends Attachable = Attachable>
     )
     this.#failTakeOver(takeOverEnd(result))
     if (this.#isBegun) {
-      db?.site.resumeReign()
+      db?.site.roles.resumeReign()
       db?.endAttachment(this)
     }
     this.#closeUnused(db).then(

@@ -315,7 +315,7 @@ export class Database<K = string, V = string>
     const { durability } = this.#engine
     const sites = options.sites ?? this.site.groupSites
     if (!this.site.isWriter) {
-      await this.site.reign('master', { durability, ...(sites === undefined ? {} : { sites }) })
+      await this.site.roles.reign('master', { durability, ...(sites === undefined ? {} : { sites }) })
     }
     return { term: this.site.core.term, lsn: this.site.core.lastLsn }
   }
@@ -340,8 +340,8 @@ export class Database<K = string, V = string>
     this.#assertNoGroup()
     await this.#attachment?.endForPromotion()
     await this.#master?.stop()
-    this.site.forgetGroup()
-    await this.site.changeReign('standalone', { sites: 1, durability: this.#engine.durability })
+    this.site.roles.forgetGroup()
+    await this.site.roles.changeReign('standalone', { sites: 1, durability: this.#engine.durability })
     // Whoever goes on alone belongs to no group any more; without this it could never found one of its own.
     const members = this.#engine.membership?.members ?? []
     if (members.length > 0) await this.#engine.submitMembers({ members: [], removed: [] })
@@ -451,7 +451,7 @@ export class Database<K = string, V = string>
       role: this.site.role,
       writable:
         (engine.failure ?? engine.stall) === undefined &&
-        (this.site.isWriter || this.site.whyNotWriter() === undefined),
+        (this.site.isWriter || this.site.writeGate.whyNotWriter() === undefined),
       attached: this.#attachment !== undefined,
       site: this.site.site,
       databaseId: state?.databaseId,

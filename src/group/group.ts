@@ -82,7 +82,9 @@ export class Group extends Emitter<GroupEvents> implements AsyncDisposable {
     try {
       // Whoever connects before this site is in the group is not answered, and asks again.
       for (const { address, transport } of found) {
-        listeners.push(await transport.listen({ address, onConnection: site.accept.bind(site) }))
+        listeners.push(
+          await transport.listen({ address, onConnection: (connection) => site.peers.accept(connection) }),
+        )
       }
       if (settings.site !== undefined && settings.site !== site.site) await site.takeId(settings.site)
     } catch (error) {

@@ -161,7 +161,7 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
     const listeners = await bind(setting, serve.listen)
     try {
       const { durability } = site.engine
-      await site.changeReign('master', { ...coreOptions(serve, listeners[0]?.address), durability })
+      await site.roles.changeReign('master', { ...coreOptions(serve, listeners[0]?.address), durability })
       site.engine.ackTimeoutMs = serve.ackTimeoutMs ?? ackTimeoutMsDefault
     } catch (error) {
       await Promise.all(listeners.map((listener) => listener.close()))
@@ -317,7 +317,7 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
       this.#site.cancelHandOver('the master stops serving')
       if (!keepsListening) await Promise.all(this.#listeners.map((listener) => listener.close()))
       if (reason !== 'failed') {
-        await this.#site.stopServing({ waitMs: reason === 'stopped' ? detachTimeoutMs : 0 })
+        await this.#site.roles.stopServing({ waitMs: reason === 'stopped' ? detachTimeoutMs : 0 })
       }
     } catch (error) {
       if (!isCoterieError(error)) engine.fail(error)
@@ -341,7 +341,9 @@ export async function bind(setting: MasterSetting, listen: string | readonly str
   await witness.end()
   try {
     for (const { address, transport } of found) {
-      listeners.push(await transport.listen({ address, onConnection: site.accept.bind(site) }))
+      listeners.push(
+        await transport.listen({ address, onConnection: (connection) => site.peers.accept(connection) }),
+      )
     }
   } catch (error) {
     await Promise.all(listeners.map((listener) => listener.close()))

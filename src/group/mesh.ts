@@ -143,7 +143,7 @@ export class Mesh {
       }
       // Whoever is there answers soon, or the link is ended and tried again later and later.
       place.backOff.failed(site.now())
-      place.peer = site.link(connection)
+      place.peer = site.peers.link(connection)
     } catch (error) {
       if (signal.aborted) return
       place.backOff.failed(site.now())
@@ -206,7 +206,7 @@ export class Mesh {
 
   #unlink(place: Place | undefined, peer: PeerId, why: string): void {
     if (place !== undefined) place.peer = undefined
-    this.#options.site.unlink(peer, why)
+    this.#options.site.peers.unlink(peer, why)
   }
 
   #end(place: Place, why: string): void {

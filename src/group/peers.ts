@@ -1,23 +1,15 @@
 // The connections of a site, by the number that the core knows them by. Carries messages between them and the core,
-// and drops connections on which nobody asked to join in time.
+// tells the core when one begins, is full or ends, and drops those on which nobody asked to join in time.
 
 import { CoterieError, type ErrorCode } from '../base/errors.ts'
 import { limits } from '../base/limits.ts'
-import type { Clock, Timers } from '../env/host.ts'
 import type { PeerId } from '../replication/core-options.ts'
 import type { Connection } from '../transport/transport.ts'
+import type { SiteSteps } from './site-steps.ts'
 
 interface Peer {
   readonly connection: Connection
   joined: boolean
-}
-
-export interface PeersOptions {
-  readonly clock: Clock
-  readonly timers: Timers
-  readonly onMessage: (from: PeerId, control: Uint8Array, rec: Uint8Array) => void
-  readonly onDrain: (peer: PeerId) => void
-  readonly onClosed: (peer: PeerId, cause: CoterieError | undefined) => void
 }
 
 const silentCodes: ReadonlySet<ErrorCode> = new Set(['SILENCE_TIMEOUT', 'CONNECT_TIMEOUT'])
@@ -27,16 +19,37 @@ const strangerTimeoutMs = 10_000
 const strangersMax = 256
 
 export class Peers {
-  readonly #options: PeersOptions
+  readonly #site: SiteSteps
   readonly #peers = new Map<PeerId, Peer>()
   #lastPeer: PeerId = 0
 
-  constructor(options: PeersOptions) {
-    this.#options = options
+  constructor(site: SiteSteps) {
+    this.#site = site
   }
 
   get count(): number {
     return this.#peers.size
+  }
+
+  /** A connection on which a replica may ask to join. */
+  accept(connection: Connection): void {
+    const site = this.#site
+    const peer = this.add(connection, { trusted: false })
+    site.step(() => site.core.connected({ peer, now: site.now() }))
+  }
+
+  /** A connection to another site of the group. */
+  link(connection: Connection): PeerId {
+    const site = this.#site
+    const peer = this.add(connection, { trusted: true })
+    site.step(() => site.core.linked({ peer, now: site.now() }))
+    return peer
+  }
+
+  unlink(peer: PeerId, why: string): void {
+    const site = this.#site
+    this.disconnect(peer, new CoterieError('CONNECTION_CLOSED', why))
+    site.step(() => site.core.disconnected({ peer, now: site.now(), cause: why }))
   }
 
   /** `trusted`: the operator chose this address, so its messages may be large. */
@@ -47,17 +60,38 @@ export class Peers {
     connection.acceptFramesUpTo(options.trusted ? limits.frameBytesMax : limits.handshakeFrameBytesMax)
     connection.handlers = {
       message: (control, payload) => {
-        if (this.#peers.get(id) === peer) this.#options.onMessage(id, control, payload)
+        if (this.#peers.get(id) === peer) this.#received(id, control, payload)
       },
       drain: () => {
-        if (this.#peers.get(id) === peer) this.#options.onDrain(id)
+        if (this.#peers.get(id) === peer) this.#drained(id)
       },
       closed: (error) => {
-        if (this.#peers.delete(id)) this.#options.onClosed(id, error)
+        if (this.#peers.delete(id)) this.#closed(id, error)
       },
     }
     if (!options.trusted) this.#limitStrangers(id, peer)
     return id
+  }
+
+  #received(from: PeerId, control: Uint8Array, rec: Uint8Array): void {
+    const site = this.#site
+    site.step(() => site.core.processMessage({ control, rec, from, now: site.now() }))
+  }
+
+  #drained(peer: PeerId): void {
+    this.#site.step(() => this.#site.core.congested({ peer, congested: false }))
+  }
+
+  #closed(peer: PeerId, cause: CoterieError | undefined): void {
+    const site = this.#site
+    site.step(() =>
+      site.core.disconnected({
+        peer,
+        now: site.now(),
+        ...(cause === undefined ? {} : { cause: cause.message }),
+      }),
+    )
+    site.events.emit('peerGone', { peer, cause })
   }
 
   #limitStrangers(id: PeerId, peer: Peer): void {
@@ -66,7 +100,7 @@ export class Peers {
     if (strangers.length > strangersMax && oldest !== undefined) {
       this.disconnect(oldest[0], new CoterieError('HANDSHAKE_FAILED', 'too many connections wait to join'))
     }
-    this.#options.timers.after(strangerTimeoutMs, () => {
+    this.#site.engine.host.timers.after(strangerTimeoutMs, () => {
       if (this.#peers.get(id) === peer && !peer.joined) {
         this.disconnect(id, new CoterieError('HANDSHAKE_FAILED', 'nobody asked to join in time'))
       }
@@ -78,7 +112,7 @@ export class Peers {
     if (peer !== undefined) peer.joined = true
   }
 
-  /** False once the other side does not take more: `onDrain` follows. Sending to who has gone is like a loss. */
+  /** False once the other side takes no more; the core hears when it does. Sending to who has gone is like a loss. */
   send(id: PeerId, control: Uint8Array, rec: Uint8Array | undefined): boolean {
     const peer = this.#peers.get(id)
     return peer === undefined || peer.connection.send(control, rec)
@@ -104,7 +138,7 @@ export class Peers {
     for (const [id, peer] of this.#peers) {
       this.#peers.delete(id)
       peer.connection.destroy(cause)
-      this.#options.onClosed(id, cause)
+      this.#closed(id, cause)
     }
   }
 

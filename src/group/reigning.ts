@@ -45,7 +45,7 @@ export class Reigning {
     const { site, settings, address, keeper } = this.#options
     await this.#begin(async () => {
       const serve = { ...settings.serve, address }
-      if (site.core.membership === undefined) await site.reign('master', serve)
+      if (site.core.membership === undefined) await site.roles.reign('master', serve)
       else await this.#leaveOldGroup(serve)
       try {
         await keeper.found()
@@ -63,9 +63,9 @@ export class Reigning {
   async #leaveOldGroup(serve: ServeOptions): Promise<void> {
     const { site } = this.#options
     const { durability } = site.engine
-    await site.reign('standalone', { sites: 1, durability })
+    await site.roles.reign('standalone', { sites: 1, durability })
     await site.engine.submitMembers({ members: [], removed: [] }, { durability: 'sync' })
-    await site.changeReign('master', serve)
+    await site.roles.changeReign('master', serve)
   }
 
   /** The core says that this site shall reign. */
@@ -79,7 +79,7 @@ export class Reigning {
     try {
       await this.#begin(async () => {
         if (isEnding()) throw new CoterieError('INVALID_STATE', 'this site leaves the group')
-        await site.reignElected({ ...settings.serve, address })
+        await site.roles.reignElected({ ...settings.serve, address })
       })
     } catch (error) {
       if (!isCoterieError(error)) throw error

@@ -13,7 +13,7 @@ export type SiteEvents = {
   core: CoreEvent
   stopped: Extract<Effect, { kind: 'stopped' }>
   steppedDown: Extract<Effect, { kind: 'steppedDown' }>
-  /** This site shall begin to reign: `reignElected`. */
+  /** This site shall begin to reign: `Roles.reignElected`. */
   elected: Extract<Effect, { kind: 'elected' }>
   /** A connection has ended, or was ended here; not told of those that `unlink` ends. */
   peerGone: { readonly peer: PeerId; readonly cause: CoterieError | undefined }

@@ -12,6 +12,10 @@ export interface SiteSteps {
   readonly engine: Engine
   readonly core: Core
   readonly events: Emitter<SiteEvents>
+  /** The durable id. */
+  readonly site: string
+  readonly isWriter: boolean
+  readonly isFollowing: boolean
   now(): number
   /** Tells the core something and runs what follows from it. */
   step(tell: () => unknown): void

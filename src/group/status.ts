@@ -26,7 +26,7 @@ export interface ReplicaStatus {
 }
 
 export function replicaStatus(site: Site, view: ReplicaView): ReplicaStatus {
-  const traffic = site.trafficOf(view.peer)
+  const traffic = site.peers.trafficOf(view.peer)
   return {
     site: view.site,
     address: traffic?.remote,

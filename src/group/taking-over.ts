@@ -143,7 +143,7 @@ export async function reignAsGiven(
   const { site } = setting
   const sites = serve.sites ?? site.groupSites
   const { durability } = site.engine
-  await site.reignElected({
+  await site.roles.reignElected({
     ...coreOptions(serve, address === '' ? undefined : address),
     ...(sites === undefined ? {} : { sites }),
     durability,

@@ -140,7 +140,7 @@ export class TakingPart {
     const { timings, version, replace, priority, signal } = this.#settings
     this.#watch()
     const { role, inGroup } = site
-    await site.joinGroup({
+    await site.roles.joinGroup({
       address: this.#address,
       priority,
       version,
@@ -217,7 +217,7 @@ export class TakingPart {
     // Their consequences first, then the word: a listener sees the state that it is told of.
     switch (event.kind) {
       case 'masterFound':
-        site.whyNoMaster = undefined
+        site.writeGate.whyNoMaster = undefined
         this.#following.found(event)
         break
       case 'newMaster':
@@ -228,7 +228,7 @@ export class TakingPart {
         this.#resolveReady?.()
         break
       case 'electionFailed':
-        site.whyNoMaster = noMasterError(event)
+        site.writeGate.whyNoMaster = noMasterError(event)
         break
       case 'siteMet':
         this.#mesh.met(event)
@@ -253,10 +253,12 @@ export class TakingPart {
 
   #follows(event: Extract<CoreEvent, { kind: 'newMaster' }>): void {
     const { site, term, address = '' } = event
-    this.#site.whyNoMaster = undefined
+    this.#site.writeGate.whyNoMaster = undefined
     this.#refusals.takenIn()
     this.#following.accepted(event)
-    this.#site.becomeReplica(address, event.sites).catch((error: unknown) => this.#site.engine.fail(error))
+    this.#site.roles
+      .becomeReplica(address, event.sites)
+      .catch((error: unknown) => this.#site.engine.fail(error))
     this.#tell.emit('newMaster', { site, term, address })
     this.#tell.emit('replica', { term })
   }
@@ -298,7 +300,7 @@ export class TakingPart {
   #reigns(): void {
     const { term, site } = this.#site.core
     this.#refusals.takenIn()
-    this.#site.whyNoMaster = undefined
+    this.#site.writeGate.whyNoMaster = undefined
     this.#tell.emit('newMaster', { site, term, address: this.#address })
     this.#tell.emit('master', { term })
     this.#resolveReady?.()
@@ -322,7 +324,7 @@ export class TakingPart {
     if (reason === 'left' && more.cause === undefined) await this.#giveAway().catch(note)
     this.#timer?.cancel()
     this.#closing.abort(new CoterieError('ABORTED', 'this site leaves the group'))
-    if (engine.failure === undefined) site.leaveGroup()
+    if (engine.failure === undefined) site.roles.leaveGroup()
     await this.#stopFollowing(reason)
     this.#mesh.close()
     await Promise.all(this.#listeners.map((listener) => listener.close())).catch(note)
@@ -368,12 +370,13 @@ export class TakingPart {
 
   async #endRole(reason: GroupEnd['reason'], cause: CoterieError | undefined): Promise<void> {
     const site = this.#site
-    await site.stopServing({ waitMs: reason === 'left' ? this.#settings.ackTimeoutMs : 0 })
+    await site.roles.stopServing({ waitMs: reason === 'left' ? this.#settings.ackTimeoutMs : 0 })
     const before = this.#before
     // Nothing of a group was taken: the site is again what it was.
-    if (before !== undefined && site.core.membership === undefined) await site.withdraw(before)
+    if (before !== undefined && site.core.membership === undefined) await site.roles.withdraw(before)
     else {
-      site.whyNoMaster = cause ?? new CoterieError('NO_MASTER', 'this site has left its group: join again')
+      site.writeGate.whyNoMaster =
+        cause ?? new CoterieError('NO_MASTER', 'this site has left its group: join again')
     }
   }
 }

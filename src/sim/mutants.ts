@@ -297,15 +297,15 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'persist-not-waited-for',
     why: 'term and vote are told while they are on their way to the disk',
-    file: 'group/site.ts',
+    file: 'group/effect-loop.ts',
     find: `    this.#barrier = true
-    this.#saveWhenRoom(`,
-    replace: '    this.#saveWhenRoom(',
+    const promised`,
+    replace: '    const promised',
   },
   {
     name: 'vote-forgotten',
     why: 'a vote is given and not kept: after a restart the site votes again',
-    file: 'group/site.ts',
+    file: 'group/effect-loop.ts',
     find: 'vote: effect.vote',
     replace: 'vote: undefined',
   },

@@ -85,8 +85,8 @@ test('[C1 C2] a crash between the first reign and the first list of members ends
   // As such a crash leaves it: a term record of a site that runs in a group, and no members.
   const other = join(withTempFolder(t), 'b')
   const half = await openAt(t, other, { site: 'b' })
-  await half.site.joinGroup({ address: 'tcp://127.0.0.1:1' })
-  await half.site.reign('master', { elections: true })
+  await half.site.roles.joinGroup({ address: 'tcp://127.0.0.1:1' })
+  await half.site.roles.reign('master', { elections: true })
   await half.close()
   const again = await joinSite(t, 'b', { location: other })
   assert.equal(again.group.role, 'master')
