@@ -4,7 +4,7 @@
 import type { RecordPlace } from '../base/batch.ts'
 import { Emitter, type Listener } from '../base/emitter.ts'
 import { CoterieError, isCoterieError } from '../base/errors.ts'
-import { type Lsn, noLsn } from '../base/lsn.ts'
+import type { Lsn } from '../base/lsn.ts'
 import { abortSignal, anything, checkOptions, type OptionRules, wholeNumber } from '../base/options.ts'
 import { type BackupOptions, type BackupResult, writeBackup } from '../database/backup.ts'
 import { type Change, type ChangesOptions, readChanges } from '../database/changes.ts'
@@ -33,7 +33,7 @@ import { Group } from './group.ts'
 import type { JoinOptions } from './join-options.ts'
 import { Master, type MasterSetting, type ServeOptions } from './master.ts'
 import type { Site } from './site.ts'
-import { canLose, type DatabaseStatus, replicaStatus } from './status.ts'
+import { type DatabaseStatus, databaseStatus } from './status.ts'
 import type { TakeOverOptions, TakeOverResult } from './taking-over.ts'
 import { Witness } from './witness.ts'
 
@@ -439,48 +439,10 @@ export class Database<K = string, V = string>
 
   status(): DatabaseStatus {
     this.#engine.assertOpen()
-    const engine = this.#engine
-    const { state } = engine.folder
-    const parts = engine.hasData ? engine.parts : undefined
-    const { replicas } = this.site
-    const group = this.#group?.status()
-    const durableLsn = parts?.log.durableLsn ?? noLsn
-    const described = (error: CoterieError | undefined): { code: string; message: string } | undefined =>
-      error === undefined ? undefined : { code: error.code, message: error.message }
-    return {
-      role: this.site.role,
-      writable:
-        (engine.failure ?? engine.stall) === undefined &&
-        (this.site.isWriter || this.site.writeGate.whyNotWriter() === undefined),
+    return databaseStatus(this.site, {
       attached: this.#attachment !== undefined,
-      site: this.site.site,
-      databaseId: state?.databaseId,
-      term: this.site.core.term,
-      master: this.site.masterAddress,
-      firstLsn: parts?.log.firstLsn ?? 0,
-      lastLsn: engine.lastLsn,
-      durableLsn,
-      committedLsn: engine.committedLsn,
-      permanentLsn: engine.permanentLsn,
-      appliedLsn: parts?.appliedLsn ?? 0,
-      checkpointLsn: engine.checkpointLsn,
-      logBytes: parts?.log.bytes ?? 0,
-      waitingCommits: engine.waitingCommits,
-      replicas: replicas.map((view) => replicaStatus(this.site, view)),
-      group,
-      canLose:
-        group?.canLoseText ??
-        (this.site.role !== 'replica'
-          ? canLose({ committedLsn: engine.committedLsn, durableLsn, replicas })
-          : 'can lose: only the master can say'),
-      failure: described(engine.failure),
-      stall: described(engine.stall),
-      recovery: parts?.recovery,
-      rebuilt: parts?.rebuilt === true,
-      lost: this.site.lostFiles,
-      aside: (state?.aside ?? []).flatMap((generation) => [`store-${generation}`, `log-${generation}`]),
-      counters: this.site.core.counters,
-    }
+      group: this.#group?.status(),
+    })
   }
 
   // ---- events and the end ------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 // What a site says of itself. The line `can lose` is computed from what is known to be durable where, now: an
 // operator should never have to guess what a dead machine would take with it.
 
-import type { Lsn } from '../base/lsn.ts'
+import type { CoterieError } from '../base/errors.ts'
+import { type Lsn, noLsn } from '../base/lsn.ts'
 import type { ReplicaView } from '../replication/core-options.ts'
 import type { GroupStatus } from './group-status.ts'
 import type { Site } from './site.ts'
@@ -82,6 +83,55 @@ export interface DatabaseStatus {
   /** Folders with data of another history, set aside by `replace`; remove them when you no longer want them. */
   readonly aside: readonly string[]
   readonly counters: Readonly<Record<string, number>>
+}
+
+export function databaseStatus(
+  site: Site,
+  more: { readonly attached: boolean; readonly group: GroupStatus | undefined },
+): DatabaseStatus {
+  const { engine, core, replicas } = site
+  const { attached, group } = more
+  const { state } = engine.folder
+  const parts = engine.hasData ? engine.parts : undefined
+  const durableLsn = parts?.log.durableLsn ?? noLsn
+  return {
+    role: site.role,
+    writable:
+      (engine.failure ?? engine.stall) === undefined &&
+      (site.isWriter || site.writeGate.whyNotWriter() === undefined),
+    attached,
+    site: site.site,
+    databaseId: state?.databaseId,
+    term: core.term,
+    master: site.masterAddress,
+    firstLsn: parts?.log.firstLsn ?? 0,
+    lastLsn: engine.lastLsn,
+    durableLsn,
+    committedLsn: engine.committedLsn,
+    permanentLsn: engine.permanentLsn,
+    appliedLsn: parts?.appliedLsn ?? 0,
+    checkpointLsn: engine.checkpointLsn,
+    logBytes: parts?.log.bytes ?? 0,
+    waitingCommits: engine.waitingCommits,
+    replicas: replicas.map((view) => replicaStatus(site, view)),
+    group,
+    canLose:
+      group?.canLoseText ??
+      (site.role !== 'replica'
+        ? canLose({ committedLsn: engine.committedLsn, durableLsn, replicas })
+        : 'can lose: only the master can say'),
+    failure: described(engine.failure),
+    stall: described(engine.stall),
+    recovery: parts?.recovery,
+    rebuilt: parts?.rebuilt === true,
+    lost: site.lostFiles,
+    aside: (state?.aside ?? []).flatMap((generation) => [`store-${generation}`, `log-${generation}`]),
+    counters: core.counters,
+  }
+}
+
+function described(error: CoterieError | undefined): { code: string; message: string } | undefined {
+  return error === undefined ? undefined : { code: error.code, message: error.message }
 }
 
 /**
