@@ -11,12 +11,13 @@
 
 import { assert } from '../base/assert.ts'
 import { Emitter, EventQueue } from '../base/emitter.ts'
-import { asError, CoterieError, type ErrorCode, isCoterieError } from '../base/errors.ts'
+import { asError, CoterieError, isCoterieError } from '../base/errors.ts'
 import { checkOptions } from '../base/options.ts'
-import type { CoreEvent, Effect } from '../replication/effects.ts'
+import type { CoreEvent } from '../replication/effects.ts'
 import { parseAddress } from '../transport/address.ts'
 import type { TransportRegistry } from '../transport/registry.ts'
 import { type AttachOptions, attachRules } from './attach-options.ts'
+import { type Leaving, nextAttach, type ReattachReason, type Stopped, stopCause } from './attachment-end.ts'
 import type { AttachmentEvents, StopResult, SyncResult } from './events.ts'
 import type { Master, MasterSetting } from './master.ts'
 import type { Site } from './site.ts'
@@ -47,20 +48,9 @@ const connectTimeoutMsDefault = 10_000
 const eventsKeptMax = 10_000
 /** Between two tries to reach a master that was named, or the one that owes an answer. */
 const retryMs = 50
-/** Refusals that may be over in a moment: the named master has not heard yet that it is one, or holds a dead attachment. */
-const passing: ReadonlySet<ErrorCode> = new Set([
-  'NOT_MASTER',
-  'DUPLICATE_SITE',
-  'HANDSHAKE_FAILED',
-  'CONNECT_TIMEOUT',
-  'CONNECTION_CLOSED',
-])
-
-type Stopped = Extract<Effect, { kind: 'stopped' }>
-
-/** Attaching again by itself: `moved` to another master, or to hear what became of a `takeOver`. */
+/** Attaching again by itself, and for how long. */
 interface Reattaching {
-  readonly why: 'moved' | 'takeOver'
+  readonly why: ReattachReason
   readonly until: number
 }
 
@@ -93,7 +83,7 @@ export class Attachment<Db extends Attachable = Attachable>
   #isSynced = false
   #reattaching: Reattaching | undefined
   #taking: TakingOver | undefined
-  #leaving: 'stop' | 'cancel' | 'promote' | undefined
+  #leaving: Leaving | undefined
   readonly #connecting = new AbortController()
   /** The database knows of this attachment. */
   #isBegun = false
@@ -285,23 +275,16 @@ export class Attachment<Db extends Attachable = Attachable>
   }
 
   /** Whether the attachment attaches again by itself. */
-  #goesOn({ reason, code, message, master }: Stopped): boolean {
-    const named = master === undefined || master === '' || master === this.#address ? undefined : master
-    const hasMoved = reason === 'replaced' || code === 'NOT_MASTER'
-    if (this.#reattaching !== undefined) {
-      if (code === undefined || !passing.has(code)) return false
-      if (named !== undefined) this.#moveTo(named)
-      this.#tryAgain(new CoterieError(code, message))
-      return true
-    }
-    if (hasMoved && named !== undefined && reason !== 'handshake-refused') {
-      this.#moveTo(named)
-      this.#reattach('moved')
-      return true
-    }
-    const isInDoubt = reason === 'connection-lost' || reason === 'cancelled' || code === 'NOT_MASTER'
-    if (this.#taking?.isAsked !== true || !isInDoubt) return false
-    this.#reattach('takeOver')
+  #goesOn(stopped: Stopped): boolean {
+    const next = nextAttach(stopped, {
+      address: this.#address,
+      isReattaching: this.#reattaching !== undefined,
+      isTakeOverAsked: this.#taking?.isAsked === true,
+    })
+    if (next === undefined) return false
+    if (next.address !== undefined) this.#moveTo(next.address)
+    if (next.how === 'retry') this.#tryAgain(next.cause)
+    else this.#reattach(next.how)
     return true
   }
 
@@ -310,7 +293,7 @@ export class Attachment<Db extends Attachable = Attachable>
     this.#failTakeOver(new CoterieError('TRANSFER_FAILED', `another site has taken over, at ${address}`))
   }
 
-  #reattach(why: Reattaching['why']): void {
+  #reattach(why: ReattachReason): void {
     this.#reattaching = { why, until: this.db.site.now() + this.#connectTimeoutMs }
     this.#attempt()
   }
@@ -433,7 +416,7 @@ export class Attachment<Db extends Attachable = Attachable>
     await this.stopped
   }
 
-  #leave(how: 'stop' | 'cancel' | 'promote'): void {
+  #leave(how: Leaving): void {
     if (this.#phase === 'ended' || this.#phase === 'reigning' || this.#leaving !== undefined) return
     this.#leaving = how
     if (this.#phase === 'following') this.#leaveMaster()
@@ -448,18 +431,9 @@ export class Attachment<Db extends Attachable = Attachable>
     this.#offs = []
     this.#reattaching = undefined
     const left = reason === 'became-master' ? undefined : this.#leaving
-    const told =
-      left === 'cancel'
-        ? 'cancelled'
-        : left === 'stop'
-          ? 'stopped'
-          : left === 'promote'
-            ? 'became-master'
-            : reason
     const db = this.#db
     const result: StopResult = {
-      reason: early && left === undefined && isLost(cause) ? 'connection-lost' : told,
-      ...(cause === undefined || (left !== undefined && told !== reason) ? {} : { cause }),
+      ...stopCause(reason, { cause, left, early }),
       lsn: db?.site.core.lastLsn ?? 0,
       term: db?.site.core.term ?? 0,
     }
@@ -510,12 +484,6 @@ export class Attachment<Db extends Attachable = Attachable>
     await this.stop()
     if (this.#ownsDb) await this.#db?.close()
   }
-}
-
-function isLost(cause: CoterieError | undefined): boolean {
-  return (
-    cause !== undefined && ['CONNECT_FAILED', 'CONNECT_TIMEOUT', 'CONNECTION_CLOSED'].includes(cause.code)
-  )
 }
 
 function abortedBy(signal: AbortSignal): CoterieError {
