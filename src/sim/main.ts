@@ -43,10 +43,7 @@ interface Settings {
 
 async function main(): Promise<void> {
   const settings = readSettings()
-  if (settings === undefined) {
-    process.exitCode = 2
-    return
-  }
+  if (settings === undefined) return
   const summary = new Summary()
   const startedMs = Date.now()
   let failed = 0
@@ -157,6 +154,7 @@ class Summary {
   }
 }
 
+/** Undefined: there is nothing to run, and what was wrong with the call has been said. */
 function readSettings(): Settings | undefined {
   try {
     const { values } = parseArgs({
@@ -173,8 +171,13 @@ function readSettings(): Settings | undefined {
         regressions: { type: 'boolean', default: false },
         'keep-going': { type: 'boolean', default: false },
         json: { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
       },
     })
+    if (values.help) {
+      console.log(usage)
+      return undefined
+    }
     const { sites, seconds, jobs, faults, paranoid } = values
     const run: { -readonly [Key in keyof SeedSettings]: SeedSettings[Key] } = { paranoid }
     if (sites !== undefined) run.sites = groupSize(sites)
@@ -194,6 +197,7 @@ function readSettings(): Settings | undefined {
     }
   } catch (error) {
     console.error(`sim: ${(error as Error).message}\n${usage}`)
+    process.exitCode = 2
     return undefined
   }
 }

@@ -6,7 +6,7 @@ import { runSeed } from '../../src/sim/run-seed.ts'
 
 const simulatedMs = 15_000
 
-test('the same seed gives the same run, told or not, copied or not; another seed another one', async () => {
+test('[E3] the same seed gives the same run, told or not, copied or not; another seed another one', async () => {
   const fingerprints = new Set<string>()
   for (const seed of [11, 12, 13]) {
     const first = await runSeed({ seed, simulatedMs })
@@ -22,7 +22,7 @@ test('the same seed gives the same run, told or not, copied or not; another seed
   assert.equal(fingerprints.size, 3)
 })
 
-test('in a run clients commit, faults strike, and the report counts both', async () => {
+test('[E3] in a run clients commit, faults strike, and the report counts both', async () => {
   const report = await runSeed({ seed: 21, sites: 3, simulatedMs, faults: ['kill', 'isolate', 'drop'] })
   assert.equal(report.violation, undefined)
   assert.ok(report.commits > 20, `${report.commits} commits`)
