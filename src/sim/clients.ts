@@ -192,10 +192,11 @@ export class Clients {
   }
 
   /** In a transaction, so that the group confirms that what was read was the newest; in one that writes, too, by turns. */
-  #read(client: number, site: SimSite, done: () => void): void {
-    const key = this.#prng.chance(0.3)
+  #read(client: number, site: SimSite, done: () => void, written?: string): void {
+    const drawn = this.#prng.chance(0.3)
       ? `t${this.#prng.below(Math.max(1, this.#load.keys >> 1))}`
       : this.#keyName()
+    const key = written ?? drawn
     this.#on(
       site,
       (db) => {
@@ -270,7 +271,7 @@ export class Clients {
         operation.outcome = 'ok'
         operation.completedAt = this.#world.nowMs
         this.#masters[operation.client] = this.#world.site(operation.site)
-        done()
+        this.#askDeposed(operation, done)
       },
       (error: unknown) => {
         this.#noteError(operation, error)
@@ -279,6 +280,13 @@ export class Clients {
         done()
       },
     )
+  }
+
+  /** Where another takes itself for the master still, it must not answer with what was before this write. */
+  #askDeposed({ client, kind, site, key }: Operation, done: () => void): void {
+    const deposed = this.#world.livingSites.find((each) => each.isMaster && each.name !== site)
+    if (kind === 'read' || deposed === undefined) done()
+    else this.#read(client, deposed, done, key)
   }
 
   #noteError(operation: Mutable<Operation>, thrown: unknown): void {

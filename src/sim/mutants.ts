@@ -344,6 +344,30 @@ export const mutants: readonly Mutant[] = [
     find: 'if (this.#master?.hasLostMajority === true)',
     replace: 'if (this.#master?.hasLostMajority === undefined && this.#master !== undefined)',
   },
+  {
+    name: 'votes-of-earlier-terms',
+    why: 'votes that were given in an earlier term are counted in this one',
+    file: 'replication/election.ts',
+    find: `    this.#votes.clear()
+    this.#answered.clear()
+    // On disk`,
+    replace: `    this.#answered.clear()
+    // On disk`,
+  },
+  {
+    name: 'given-vote-not-kept',
+    why: 'a master gives its vote with its place, and votes for another in the same term',
+    file: 'replication/hand-overs.ts',
+    find: 'state.raiseTerm(term, grouped ? undefined : site, site)',
+    replace: 'state.raiseTerm(term, grouped ? undefined : site, undefined)',
+  },
+  {
+    name: 'majority-not-asked',
+    why: 'a master answers a read-only transaction without asking whether it still reigns (etcd)',
+    file: 'replication/reign-check.ts',
+    find: 'if (round === undefined || !isMajority(round.heard)) return undefined',
+    replace: 'if (round === undefined) return undefined',
+  },
   // ---- the group
   {
     name: 'second-group-founded',
