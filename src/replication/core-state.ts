@@ -44,6 +44,8 @@ export class CoreState {
   #effects: Effect[] = []
   /** Ahead of `#committedLsn` where acks attest `applied`: then a replica applies before the commit. */
   #applyLsn: Lsn
+  /** At the check before; undefined after a rewind or a snapshot, where they may fall. */
+  #checked: { term: Term; committedLsn: Lsn; permanentLsn: Lsn } | undefined
   now = 0
   /** How often the driver has taken effects: what was asked for before a take, it has been told of. */
   takes = 0
@@ -314,6 +316,7 @@ export class CoreState {
   rewound(place: RecordPlace): void {
     assert(place.lsn >= this.#permanentLsn, 'nothing permanent is undone')
     assert(place.lsn < this.#last.lsn, 'a rewind goes back')
+    this.#checked = undefined
     this.#last = place
     this.#history = historyUpTo(this.#history, place.lsn)
     assert(place.lsn === 0 || place.term === this.#history.at(-1)?.term, 'the log ends in its last reign')
@@ -334,6 +337,7 @@ export class CoreState {
   }): void {
     const { databaseId, term, master, base, history } = options
     const isSame = databaseId === this.#databaseId
+    this.#checked = undefined
     this.#permanentLsn = (isSame ? Math.min(this.#permanentLsn, base.lsn) : 0) as Lsn
     this.#databaseId = databaseId
     // Terms of different databases do not compare; that of one never falls.
@@ -379,6 +383,24 @@ export class CoreState {
     assert(last.term <= this.#term, 'the term is at least that of the log')
     assert(last.lsn === 0 || this.#databaseId !== undefined, 'a log belongs to a database')
     assert(last.lsn === 0 || this.#history.at(-1)?.term === last.term, 'the log ends in its last reign')
+  }
+
+  /** After every step: what may fall only in a rewind or a snapshot has not. */
+  checkGrowth(): void {
+    const term = this.#term
+    const committedLsn = this.#committedLsn
+    const permanentLsn = this.#permanentLsn
+    const before = this.#checked
+    if (before === undefined) {
+      this.#checked = { term, committedLsn, permanentLsn }
+      return
+    }
+    assert(term >= before.term, 'a term never falls')
+    assert(committedLsn >= before.committedLsn, 'the commit position never falls')
+    assert(permanentLsn >= before.permanentLsn, 'the permanent position never falls')
+    before.term = term
+    before.committedLsn = committedLsn
+    before.permanentLsn = permanentLsn
   }
 
   /** The shape of the history; O(its length). */

@@ -20,7 +20,7 @@ import { backOff, type Retry, startRetry } from './timings.ts'
 
 export interface ElectionHooks {
   /** The master that this site hears; itself from the moment that it begins its reign. */
-  reigningMaster(): HeardMaster | undefined
+  heardMaster(): HeardMaster | undefined
   /** Its log and store are such that it could reign. */
   canReign(): boolean
   /** Ends whatever role the site has: a new term begins for it. */
@@ -104,7 +104,7 @@ export class Election {
     const { now } = this.#state
     if ((this.#phase === 'voting' || this.#phase === 'elected') && !this.#isTermOurs) this.#waitRandomly()
     if (this.#phase === 'elected') return
-    if (this.#state.ownMember === undefined || this.#hooks.reigningMaster() !== undefined) {
+    if (this.#state.ownMember === undefined || this.#hooks.heardMaster() !== undefined) {
       this.#phase = 'content'
       this.#passedOver.clear()
       return
@@ -207,7 +207,7 @@ export class Election {
     this.#greetings.heard(from)
     if (canvass.databaseId !== state.databaseId) return ignore('the canvass is of another database')
     if (membership?.removed.includes(canvass.site) === true) return ignore('the site was removed')
-    if (this.#hooks.reigningMaster() !== undefined) {
+    if (this.#hooks.heardMaster() !== undefined) {
       // Not disturbed: the sender learns whom this site hears.
       if (!canvass.answer) this.#greetings.tell(from)
       return ignore('a master is heard')
@@ -327,7 +327,7 @@ export class Election {
     const { term, vote, termMaster, last, membership } = this.#state
     if (request.term < term) return `term ${request.term} is over`
     if (membership?.removed.includes(request.site) === true) return 'the site was removed'
-    const heard = this.#hooks.reigningMaster()
+    const heard = this.#hooks.heardMaster()
     const isSteppingDown = request.handover && heard?.site !== this.#state.site
     if (heard !== undefined && !isSteppingDown) return `site ${heard.site} is heard as master`
     if (request.term === term) {

@@ -13,8 +13,8 @@ import { ignore, type StepResult, stepOk } from './effects.ts'
 import type { HeardMaster, Hello, SiteActivity } from './group-messages.ts'
 
 export interface GreetingsHooks {
-  /** The master that this site hears, itself perhaps. */
-  heardMaster(): HeardMaster | undefined
+  /** Whom this site names to others: the master that it hears, itself once it reigns. */
+  announcedMaster(): HeardMaster | undefined
   activity(): SiteActivity
 }
 
@@ -113,7 +113,7 @@ export class Greetings {
     const { master } = hello
     // A master of a lower term is of use to who has no other: a site that lost an election has to come back somehow.
     const isOfUse =
-      master !== undefined && (master.term >= state.term || this.#hooks.heardMaster() === undefined)
+      master !== undefined && (master.term >= state.term || this.#hooks.announcedMaster() === undefined)
     if (master !== undefined && isOfUse && master.site !== state.site) {
       state.event({ kind: 'masterFound', ...master })
     }
@@ -244,7 +244,7 @@ export class Greetings {
       appliedLsn,
       committedLsn,
       ackMicros: ackMicros?.() ?? 0,
-      master: this.#hooks.heardMaster(),
+      master: this.#hooks.announcedMaster(),
     })
   }
 }

@@ -6,29 +6,33 @@ import type { CoreState } from './core-state.ts'
 import { ignore, type StepResult } from './effects.ts'
 import { Election, type ElectionHooks } from './election.ts'
 import { Greetings, type GreetingsHooks } from './greetings.ts'
-import type { Canvass, Hello, SiteActivity, Vote, VoteRequest } from './group-messages.ts'
+import type { Canvass, HeardMaster, Hello, SiteActivity, Vote, VoteRequest } from './group-messages.ts'
+import { knownCode } from './message-codec.ts'
+import type { Refuse } from './messages.ts'
 
 export type LinkMessage = Hello | Canvass | VoteRequest | Vote
 
 export type GroupHooks = ElectionHooks &
-  Pick<GreetingsHooks, 'heardMaster'> & {
+  Pick<GreetingsHooks, 'announcedMaster'> & {
     /** What the site does by its role; 'alone' where it has none. */
     activity(): SiteActivity
   }
 
 export class GroupSide {
+  readonly #state: CoreState
   readonly address: string
   readonly election: Election
   readonly greetings: Greetings
 
   constructor(state: CoreState, options: GroupOptions, hooks: GroupHooks) {
+    this.#state = state
     this.address = options.address
-    const { heardMaster } = hooks
     const activity = (): SiteActivity => {
       const byRole = hooks.activity()
       return byRole === 'alone' && this.election.isCandidate ? 'candidate' : byRole
     }
-    this.greetings = new Greetings(state, options, { heardMaster, activity })
+    const announcedMaster = (): HeardMaster | undefined => hooks.announcedMaster()
+    this.greetings = new Greetings(state, options, { announcedMaster, activity })
     const { greetings } = this
     this.election = new Election({ state, greetings, hooks, priority: options.priority ?? 100 })
   }
@@ -52,6 +56,18 @@ export class GroupSide {
       case 'vote':
         return this.election.vote(message, from)
     }
+  }
+
+  /** Another site turns this one away. */
+  refused(refusal: Refuse, from: PeerId): StepResult {
+    if (!this.greetings.isLink(from)) return ignore('the session is not known')
+    const { message } = refusal
+    const code = knownCode(refusal.code, 'HANDSHAKE_FAILED')
+    if (code === 'DUPLICATE_SITE' && this.#state.ownMember !== undefined) {
+      return ignore('the other one has the id of this site, which is the member')
+    }
+    this.#state.event({ kind: 'refusedByGroup', code, message })
+    return { kind: 'joinFailure', code, reason: message }
   }
 
   disconnected(peer: PeerId): void {

@@ -8,31 +8,13 @@ import { CoterieError } from '../base/errors.ts'
 import type { Lsn, Term } from '../base/lsn.ts'
 import type { PeerId } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
-import { ignore, type StepDownReason, type StepResult, stepOk } from './effects.ts'
+import { ignore, type StepResult, stepOk } from './effects.ts'
 import type { Handover, TakeOver } from './group-messages.ts'
-import type { GroupSide } from './group-side.ts'
 import type { Master } from './master.ts'
 import { messageLimits } from './message-limits.ts'
 import type { Join } from './messages.ts'
 import type { Progress } from './progress.ts'
-import type { Replica } from './replica.ts'
-
-export interface EndOfReign {
-  readonly reason: StepDownReason
-  readonly term: Term
-  readonly site: string | undefined
-  readonly address?: string
-}
-
-export interface HandOverHooks {
-  master(): Master | undefined
-  group(): GroupSide | undefined
-  /** The site writes no more. Returns the reign that was. */
-  endReign(why: EndOfReign): Master | undefined
-  replica(): Replica | undefined
-  /** The replica has taken a hand-over, and its role has ended. */
-  replicaEnded(): void
-}
+import type { Roles } from './roles.ts'
 
 /** A hand-over that this site has made: the term is the other site's. */
 interface Successor {
@@ -45,25 +27,14 @@ interface Successor {
 
 export class HandOvers {
   readonly #state: CoreState
-  readonly #hooks: HandOverHooks
+  readonly #roles: Roles
   #successor: Successor | undefined
-  /** A term that the old master has given to this site, outside of a group. */
-  #givenTerm: Term | undefined
   /** The replica that asked for mastership last, and where it will serve. */
   #asked: { readonly site: string; readonly address: string } | undefined
 
-  constructor(state: CoreState, hooks: HandOverHooks) {
+  constructor(state: CoreState, roles: Roles) {
     this.#state = state
-    this.#hooks = hooks
-  }
-
-  get givenTerm(): Term | undefined {
-    return this.#givenTerm
-  }
-
-  /** The given term has been begun, or could not be. */
-  forgetGiven(): void {
-    this.#givenTerm = undefined
+    this.#roles = roles
   }
 
   /** Where the site is that this one has handed over to, in the present term. */
@@ -88,12 +59,12 @@ export class HandOvers {
 
   /** After every step. */
   review(): void {
-    const heir = this.#hooks.master()?.readyToHandOver()
+    const heir = this.#roles.master?.readyToHandOver()
     if (heir !== undefined) this.#complete(heir)
   }
 
   takeOver(message: TakeOver, from: PeerId): StepResult {
-    const master = this.#hooks.master()
+    const master = this.#roles.master
     const progress = master?.attachments.ofPeer(from)
     if (master === undefined || progress?.session !== message.session)
       return ignore('the session is not known')
@@ -117,7 +88,7 @@ export class HandOvers {
 
   /** The mastership is not to be had: nothing changes. */
   refuse(options: { readonly site: string; readonly message: string }): void {
-    const progress = this.#hooks.master()?.attachments.ofSite(options.site)
+    const progress = this.#roles.master?.attachments.ofSite(options.site)
     if (progress !== undefined) this.#refuse(progress, options.message)
   }
 
@@ -128,10 +99,10 @@ export class HandOvers {
 
   /** Why a site that is attached cannot be handed the mastership. */
   #whyNotTo({ site, votes }: Progress): string | undefined {
-    if (this.#hooks.master()?.settings.elections === true && !votes) {
+    if (this.#roles.master?.settings.elections === true && !votes) {
       return `site ${site} is no member of the group yet`
     }
-    const view = this.#hooks.group()?.sites.find((each) => each.site === site)
+    const view = this.#roles.group?.sites.find((each) => each.site === site)
     if (view?.priority === 0) return `site ${site} has priority 0: it never becomes master`
     return this.#state.term >= messageLimits.termMax ? 'there is no term left' : undefined
   }
@@ -139,12 +110,12 @@ export class HandOvers {
   #complete(heir: Progress): void {
     const state = this.#state
     const { site, peer, session } = heir
-    const reigning = this.#hooks.master()
+    const reigning = this.#roles.master
     const grouped = reigning?.settings.elections === true
     const address = reigning?.handingOver?.address ?? ''
     const term = (state.term + 1) as Term
     const { lsn } = state.last
-    const master = this.#hooks.endReign({ reason: 'handed-over', term, site, address })
+    const master = this.#roles.endReign({ reason: 'handed-over', term, site, address })
     state.counters.handOvers++
     // In a group the other may still lose the election, so only the vote is given; else the whole term is.
     state.raiseTerm(term, grouped ? undefined : site, site)
@@ -152,7 +123,7 @@ export class HandOvers {
     state.send(peer, { type: 'handover', session, term, lsn, grouped })
     master?.end({ code: 'REPLACED', message: `site ${site} has taken over`, master: address, heir })
     state.event({ kind: 'handedOver', site, address, term, lsn })
-    this.#hooks.group()?.election.gaveAway()
+    this.#roles.group?.election.gaveAway()
   }
 
   /** The heir comes again: it has not heard that it is one. True: it is told. */
@@ -169,8 +140,8 @@ export class HandOvers {
   /** The master gives its place to this site. */
   handover(message: Handover, from: PeerId): StepResult {
     const state = this.#state
-    const replica = this.#hooks.replica()
-    const group = this.#hooks.group()
+    const replica = this.#roles.replica
+    const group = this.#roles.group
     if (replica?.peer !== from || replica.session !== message.session) {
       return ignore('the session is not known')
     }
@@ -180,14 +151,14 @@ export class HandOvers {
     const by = replica.master?.site
     const refusal = replica.takeHandover(message)
     if (refusal !== undefined) return refusal
-    this.#hooks.replicaEnded()
+    this.#roles.dropEnded()
     if (message.grouped) {
       // In answer to a Join it is not known here who gave it: then its vote is asked for like any other.
       group?.election.handedOver(message.term, by)
     } else {
       // The term is this site's already where it died between taking it and its first record.
       if (message.term > state.term) state.raiseTerm(message.term, state.site, state.site)
-      this.#givenTerm = message.term
+      this.#roles.given(message.term)
       state.emit({ kind: 'elected', term: message.term, handover: true })
     }
     return stepOk

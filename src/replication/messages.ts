@@ -10,7 +10,7 @@ import type { Lsn } from '../base/lsn.ts'
 import type { Attest } from '../base/policy.ts'
 import type { SnapshotResume } from './core-options.ts'
 import type { Envelope } from './envelope.ts'
-import type { GroupMessage } from './group-messages.ts'
+import type { GroupMessage, HandoverRefused } from './group-messages.ts'
 
 /** Replica to master, repeated until it is answered: who I am and what my log is. */
 export interface Join extends Envelope {
@@ -184,5 +184,20 @@ export type Message =
   | Detach
   | HigherTerm
   | GroupMessage
+
+/** What a replica sends in an attachment, Detach aside. */
+export type ReplicaMessage = Ack | GapRequest | SnapshotAck
+
+/** What a master sends in an attachment, Detach included. */
+export type MasterMessage =
+  | Accept
+  | Refuse
+  | Append
+  | Heartbeat
+  | SnapshotBegin
+  | SnapshotRows
+  | SnapshotEnd
+  | Detach
+  | HandoverRefused
 
 export type MessageType = Message['type']

@@ -15,28 +15,11 @@ import { type CoreState, samePlace } from './core-state.ts'
 import { ignore, type StepResult, type StopReason, type SyncHow, stepOk } from './effects.ts'
 import type { Handover, HeardMaster } from './group-messages.ts'
 import { knownCode } from './message-codec.ts'
-import type { Accept, Append, Detach, Heartbeat, Message, Refuse } from './messages.ts'
+import type { Accept, Append, Detach, Heartbeat, MasterMessage, Refuse } from './messages.ts'
 import { RecordIntake } from './record-intake.ts'
 import { SnapshotReceiver } from './snapshot-receiver.ts'
 import { SyncWatch } from './sync-watch.ts'
 import { backOff, type Retry, startRetry } from './timings.ts'
-
-/** What a master sends in an attachment, Detach included. */
-export type MasterMessage = Extract<
-  Message,
-  {
-    type:
-      | 'accept'
-      | 'refuse'
-      | 'append'
-      | 'heartbeat'
-      | 'snapshotBegin'
-      | 'snapshotRows'
-      | 'snapshotEnd'
-      | 'detach'
-      | 'handoverRefused'
-  }
->
 
 interface Stop {
   readonly reason: StopReason

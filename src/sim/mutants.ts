@@ -254,7 +254,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'old-session-obeyed',
     why: 'what a master said in an earlier attachment, replayed, is taken for the present one',
-    file: 'replication/core.ts',
+    file: 'replication/message-dispatch.ts',
     find: 'if (replica !== undefined && replica.peer === from && replica.session === message.session) {',
     replace: 'if (replica !== undefined && replica.peer === from) {',
   },
@@ -340,7 +340,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'step-down-forgotten',
     why: 'a master that hears no majority goes on (OSDI 2018: the isolated leader)',
-    file: 'replication/core.ts',
+    file: 'replication/roles.ts',
     find: 'if (this.#master?.hasLostMajority === true)',
     replace: 'if (this.#master?.hasLostMajority === undefined && this.#master !== undefined)',
   },

@@ -1,0 +1,175 @@
+// Whose a message is: the master's, the replica's, the group's or the hand-over's. What belongs to nobody is answered
+// where the sender must learn something: that this site is not master, that its session or its term is over.
+//
+// A message of an attachment counts only with its session, and only on the peer that the session is with. A higher
+// term counts only in a message of the same database, or of an attachment.
+
+import type { ErrorCode } from '../base/errors.ts'
+import type { Term } from '../base/lsn.ts'
+import { membershipProblem } from './admission.ts'
+import type { PeerId } from './core-options.ts'
+import type { CoreState } from './core-state.ts'
+import { ignore, type StepResult, stepOk } from './effects.ts'
+import type { HandOvers } from './hand-overs.ts'
+import type { HigherTerm, Join, MasterMessage, Message, ReplicaMessage } from './messages.ts'
+import type { Roles } from './roles.ts'
+
+export class MessageDispatch {
+  readonly #state: CoreState
+  readonly #roles: Roles
+  readonly #handOvers: HandOvers
+  /** The term in which a second master was reported, so that it is reported once. */
+  #rivalTerm: Term | undefined
+
+  constructor(state: CoreState, roles: Roles, handOvers: HandOvers) {
+    this.#state = state
+    this.#roles = roles
+    this.#handOvers = handOvers
+  }
+
+  /** `rec` is empty where the message has no bulk. */
+  take(message: Message, rec: Uint8Array, from: PeerId): StepResult {
+    switch (message.type) {
+      case 'join':
+        return this.#join(message, from)
+      case 'ack':
+      case 'gapRequest':
+      case 'snapshotAck':
+        return this.#fromReplica(message, from)
+      case 'higherTerm':
+        return this.#higherTerm(message)
+      case 'hello':
+      case 'canvass':
+      case 'voteRequest':
+      case 'vote':
+        return this.#roles.group?.process(message, from) ?? ignore('this site is in no group')
+      case 'takeOver':
+        return this.#handOvers.takeOver(message, from)
+      case 'handover':
+        return this.#handOvers.handover(message, from)
+      case 'refuse':
+        if (message.session !== 0) return this.#fromMaster(message, rec, from)
+        return this.#roles.group?.refused(message, from) ?? ignore('the session is not known')
+      case 'detach':
+        if (message.fromMaster) return this.#fromMaster(message, rec, from)
+        return this.#roles.master?.detached(message, from) ?? ignore('this site is not master')
+      default:
+        return this.#fromMaster(message, rec, from)
+    }
+  }
+
+  // ---- for a master
+
+  #join(join: Join, from: PeerId): StepResult {
+    const state = this.#state
+    const problem = this.#roles.group === undefined ? undefined : membershipProblem(state, join)
+    // Who belongs to the group only its master can say: another site may be behind. But nobody is unseated by it.
+    if (problem !== undefined) {
+      return this.#refuseJoin(join, from, this.#roles.master === undefined ? this.#notMasterHere : problem)
+    }
+    // Terms of other databases do not compare.
+    if (join.databaseId === state.databaseId && state.databaseId !== undefined) {
+      if (join.term > state.term) this.#roles.seeTerm(join.term, undefined)
+    }
+    const { master } = this.#roles
+    if (master !== undefined) return master.join(join, from)
+    if (this.#handOvers.tellAgain(join, from)) {
+      return ignore('the mastership has been handed over to the sender')
+    }
+    return this.#refuseJoin(join, from, this.#notMasterHere)
+  }
+
+  #refuseJoin(join: Join, to: PeerId, problem: { code: ErrorCode; message: string }): StepResult {
+    const state = this.#state
+    const { code, message } = problem
+    state.counters.joinsRefused++
+    const { session } = join
+    const master = this.#masterAddress
+    state.send(to, { type: 'refuse', session, term: state.term, code, message, master })
+    if (code !== 'NOT_MASTER') state.event({ kind: 'replicaRefused', site: join.site, code, message })
+    return { kind: 'joinFailure', code, reason: message }
+  }
+
+  get #notMasterHere(): { code: ErrorCode; message: string } {
+    return { code: 'NOT_MASTER', message: `site ${this.#state.site} is not master` }
+  }
+
+  /** Where whoever looks for the master should ask; '' if this site does not know. */
+  get #masterAddress(): string {
+    const { replica } = this.#roles
+    if (replica?.master !== undefined) return replica.address ?? ''
+    return this.#handOvers.heirAddress ?? replica?.address ?? ''
+  }
+
+  #fromReplica(message: ReplicaMessage, from: PeerId): StepResult {
+    const state = this.#state
+    const isAttached = this.#roles.master?.attachments.ofPeer(from)?.session === message.session
+    if (isAttached && message.term > state.term) this.#roles.seeTerm(message.term, undefined)
+    const { master } = this.#roles
+    if (master === undefined) return this.#notMaster(message, from)
+    if (isAttached && message.term < state.term) {
+      state.counters.messagesStale++
+      return ignore(`term ${message.term} is over`)
+    }
+    switch (message.type) {
+      case 'ack':
+        return master.ack(message, from)
+      case 'gapRequest':
+        return master.gapRequest(message, from)
+      case 'snapshotAck':
+        return master.snapshotAck(message, from)
+    }
+  }
+
+  /** Lets a replica that missed the end of a reign know of it. */
+  #notMaster({ session }: ReplicaMessage, to: PeerId): StepResult {
+    const { term } = this.#state
+    const { code, message } = this.#notMasterHere
+    const master = this.#masterAddress
+    this.#state.send(to, { type: 'detach', session, term, fromMaster: true, code, message, master })
+    return ignore('this site is not master')
+  }
+
+  // ---- of a master
+
+  #fromMaster(message: MasterMessage, rec: Uint8Array, from: PeerId): StepResult {
+    const { replica, master, group } = this.#roles
+    if (replica !== undefined && replica.peer === from && replica.session === message.session) {
+      const result = replica.process(message, rec)
+      // Who takes over shall have time to.
+      if (message.type === 'detach' && message.code === 'REPLACED') group?.election.gaveAway()
+      return result
+    }
+    if (message.type === 'refuse' || message.type === 'detach') return ignore('the session is not known')
+    const state = this.#state
+    if (message.term < state.term) return this.#staleMaster(from)
+    if (master !== undefined && message.term === state.term) {
+      if (this.#rivalTerm !== state.term) {
+        state.event({ kind: 'duplicateMaster', term: state.term, site: undefined })
+      }
+      this.#rivalTerm = state.term
+      return { kind: 'dupMaster' }
+    }
+    return ignore('the session is not known')
+  }
+
+  /** One who acts as master in a term that is over is told so. */
+  #staleMaster(to: PeerId): StepResult {
+    const state = this.#state
+    const { databaseId, term } = state
+    state.counters.messagesStale++
+    if (databaseId !== undefined) {
+      const site = this.#roles.knownMaster?.site ?? ''
+      state.send(to, { type: 'higherTerm', session: 0, term, databaseId, site })
+    }
+    return ignore('the term is over')
+  }
+
+  #higherTerm(message: HigherTerm): StepResult {
+    const { databaseId, term } = this.#state
+    if (message.databaseId !== databaseId) return ignore('the term is of another database')
+    if (message.term <= term) return ignore('the term is known')
+    this.#roles.seeTerm(message.term, message.site === '' ? undefined : message.site)
+    return stepOk
+  }
+}
