@@ -187,10 +187,6 @@ export class CoreState {
     return taken
   }
 
-  get hasEffects(): boolean {
-    return this.#effects.length > 0
-  }
-
   send(to: PeerId, message: Message): void {
     const control = encodeMessage(message)
     this.counters.messagesOut++

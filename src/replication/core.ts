@@ -145,11 +145,6 @@ export class Core {
     return this.#state.readableLsn
   }
 
-  /** What an `isPerm` result speaks of is on disk once `synced` has been called with at least this. */
-  get pendingSync(): Lsn {
-    return this.#state.last.lsn
-  }
-
   get timings(): Timings {
     return this.#state.timings
   }

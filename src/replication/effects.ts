@@ -252,7 +252,7 @@ export type CoreEvent =
 export type StepResult =
   | { readonly kind: 'ok' }
   | { readonly kind: 'ignore'; readonly reason: string }
-  /** Records up to `lsn` are in the log here; durable once `synced` has been called with it (`core.pendingSync`). */
+  /** Records up to `lsn` are in the log here; durable once `synced` has been called with it. */
   | { readonly kind: 'isPerm'; readonly lsn: Lsn }
   /** Records up to `lsn` came, but one before them is missing: held. */
   | { readonly kind: 'notPerm'; readonly lsn: Lsn }

@@ -20,13 +20,11 @@ export type GroupHooks = ElectionHooks &
 
 export class GroupSide {
   readonly #state: CoreState
-  readonly address: string
   readonly election: Election
   readonly greetings: Greetings
 
   constructor(state: CoreState, options: GroupOptions, hooks: GroupHooks) {
     this.#state = state
-    this.address = options.address
     const activity = (): SiteActivity => {
       const byRole = hooks.activity()
       return byRole === 'alone' && this.election.isCandidate ? 'candidate' : byRole

@@ -156,7 +156,7 @@ describe('acks', () => {
     core.takeEffects()
     const { message, rec } = appendOf(records.slice(2, 4))
     assert.deepEqual(tell(core, message, { rec }), { kind: 'isPerm', lsn: 4 })
-    assert.equal(core.pendingSync, 4)
+    assert.equal(core.lastLsn, 4)
     assert.deepEqual(kindsOf(core.takeEffects()), ['append'])
     core.synced({ durableLsn: lsn(4), now: 2 })
     const acks = sentBy(core.takeEffects()).filter((each) => each.type === 'ack')
