@@ -1,4 +1,5 @@
-// The replica's role: joins, comes into step as the master plans, takes records that fit and acknowledges them.
+// The replica's role: joins, comes into step as the master plans, takes records that fit and acknowledges them. What
+// fits is in record-intake.ts, what is acknowledged in ack-sender.ts, what is learned of commits in heard-commit.ts.
 // docs/protocol.md, sections "Attach", "Sync-up", "Stream", "Acks".
 //
 // How it fails: into a `stopped` with a reason. What the driver is doing to the log or to the staging by then is always
@@ -9,11 +10,13 @@ import type { RecordPlace } from '../base/batch.ts'
 import type { ErrorCode } from '../base/errors.ts'
 import { type Lsn, noLsn, noTerm, type Term } from '../base/lsn.ts'
 import { acceptProblem } from './accept-check.ts'
-import { AckPacer, type AckPositions } from './ack-pacer.ts'
-import type { FollowOptions, PeerId, SnapshotResume } from './core-options.ts'
+import { AckSender } from './ack-sender.ts'
+import type { FollowOptions, PeerId } from './core-options.ts'
 import { type CoreState, samePlace } from './core-state.ts'
 import { ignore, type StepResult, type StopReason, type SyncHow, stepOk } from './effects.ts'
 import type { Handover, HeardMaster } from './group-messages.ts'
+import { HeardCommit } from './heard-commit.ts'
+import { joinRequest } from './join-request.ts'
 import { knownCode } from './message-codec.ts'
 import type { Accept, Append, Detach, Heartbeat, MasterMessage, Refuse } from './messages.ts'
 import { RecordIntake } from './record-intake.ts'
@@ -41,21 +44,18 @@ export class Replica {
   readonly session: number
   readonly #options: FollowOptions
   readonly #intake: RecordIntake
-  readonly #pacer: AckPacer
+  readonly #acks: AckSender
+  readonly #heard: HeardCommit
   #phase: 'joining' | 'rewinding' | 'snapshot' | 'following' | 'finishing' | 'ended' = 'joining'
   /** The data here is to be replaced by that of another database: its terms do not compare with ours. */
   #foreignTerm: Term | undefined
   #accept: Accept | undefined
   #snapshot: SnapshotReceiver | undefined
   #watch: SyncWatch | undefined
-  /** What the master has said is committed and permanent; here at most up to the end of the log. */
-  #masterCommittedLsn = noLsn
-  #masterPermanentLsn = noLsn
   #joinRetry: Retry
   #startedAt: number
   #heardAt: number
   #silenceTimeoutMs: number
-  #stamp = 0
   #snapshotBytes = 0
   #stopAfter: Stop | undefined
 
@@ -66,7 +66,9 @@ export class Replica {
     this.#options = options
     this.session = state.drawSession()
     this.#intake = new RecordIntake(state)
-    this.#pacer = new AckPacer(timings.ackBytesMax)
+    this.#heard = new HeardCommit(state)
+    const { peer, session } = this
+    this.#acks = new AckSender(state, { peer, session, term: () => this.#term })
     this.#startedAt = now
     this.#heardAt = now
     this.#silenceTimeoutMs = timings.silenceTimeoutMs
@@ -200,7 +202,8 @@ export class Replica {
     if (handover.lsn !== last.lsn || durableLsn !== last.lsn) {
       return ignore(`the master hands over at LSN ${handover.lsn}, this site has ${durableLsn}`)
     }
-    this.#learn(handover.lsn, noLsn)
+    this.#heard.hear({ committedLsn: handover.lsn, permanentLsn: noLsn })
+    this.#learnHeard()
     this.#stop({
       reason: 'became-master',
       code: undefined,
@@ -233,40 +236,7 @@ export class Replica {
   // ---- attach
 
   #sendJoin(): void {
-    const state = this.#state
-    const { databaseId, site, incarnation, history, firstLsn, last, durableLsn, permanentLsn } = state
-    const { replace, snapshot, forceSync, view, member } = this.#options
-    const { mixed } = state
-    state.send(this.peer, {
-      type: 'join',
-      session: this.session,
-      term: databaseId === undefined ? noTerm : state.term,
-      databaseId,
-      site,
-      incarnation,
-      address: member?.address ?? '',
-      history,
-      firstLsn,
-      last,
-      durableLsn,
-      permanentLsn,
-      replace: replace === true,
-      // Rows of two ages of which nobody knows what they make are of no use.
-      snapshot: snapshot === true || (mixed !== undefined && mixed.reign === undefined),
-      forceSync: forceSync === true,
-      view: view === true,
-      member: member !== undefined,
-      resume: this.#resume(),
-      mixed: mixed?.reign && { lsn: mixed.lsn, reign: mixed.reign },
-    })
-  }
-
-  /** Rows of an earlier snapshot are of use unless the log here has passed them. */
-  #resume(): SnapshotResume | undefined {
-    const { resume } = this.#options
-    if (resume === undefined) return undefined
-    const isOurs = resume.databaseId === this.#state.databaseId
-    return isOurs && resume.base.lsn < this.#state.last.lsn ? undefined : resume
+    this.#state.send(this.peer, joinRequest(this.#state, this.session, this.#options))
   }
 
   #accepted(accept: Accept): StepResult {
@@ -294,7 +264,7 @@ export class Replica {
     else if (accept.term > state.term) state.raiseTerm(accept.term, accept.site)
     else state.chooseMaster(accept.site)
     this.#silenceTimeoutMs = Math.min(this.#silenceTimeoutMs, accept.silenceTimeoutMs)
-    this.#pacer.agree(accept)
+    this.#acks.agree(accept)
     state.event({ kind: 'connected', peer: this.peer })
     state.event({
       kind: 'newMaster',
@@ -349,8 +319,9 @@ export class Replica {
     const accept = this.#accept
     assert(accept !== undefined, 'a replica follows whom it was accepted by')
     this.#phase = 'following'
-    this.#learn(accept.committedLsn, accept.permanentLsn)
-    this.#sendAck()
+    this.#heard.hear(accept)
+    this.#learnHeard()
+    this.#acks.send()
     this.#watch?.review(this.#snapshotBytes)
   }
 
@@ -428,8 +399,8 @@ export class Replica {
     if (this.#phase !== 'following') return ignore('records are not taken now')
     const state = this.#state
     state.counters.appendsReceived++
-    this.#hearCommit(message.committedLsn, message.permanentLsn)
-    if (message.ackNow) this.#pacer.urgent(message.lastLsn)
+    this.#heard.hear(message)
+    if (message.ackNow) this.#acks.urgent(message.lastLsn)
     const result = this.#intake.append(message, rec, this.#term)
     switch (result.kind) {
       case 'damaged':
@@ -441,13 +412,13 @@ export class Replica {
         return { kind: 'notPerm', lsn: message.lastLsn }
       case 'duplicate':
         this.#learnHeard()
-        this.#sendAck()
+        this.#acks.send()
         break
       case 'taken':
-        this.#pacer.received(result.bytes)
+        this.#acks.received(result.bytes)
         this.#watch?.received(result.records, result.bytes)
         this.#learnHeard()
-        this.#ackIfDue()
+        this.#acks.sendIfDue()
         break
     }
     return { kind: 'isPerm', lsn: state.last.lsn }
@@ -469,10 +440,10 @@ export class Replica {
   }
 
   #heartbeat(message: Heartbeat): StepResult {
-    if (message.ackNow) this.#stamp = message.stamp
+    if (message.ackNow) this.#acks.stamped(message.stamp)
     if (this.#phase === 'rewinding' || this.#phase === 'snapshot') {
       if (message.ackNow) {
-        this.#sendBusy()
+        this.#acks.sendBusy()
         this.#snapshot?.repeatAck()
       }
       return stepOk
@@ -480,75 +451,26 @@ export class Replica {
     if (this.#phase !== 'following') return ignore('the attachment is ending')
     const { last } = this.#state
     if (message.last.lsn === last.lsn && !samePlace(message.last, last)) return this.#diverged(message.last)
-    this.#pacer.agree(message)
+    this.#acks.agree(message)
     this.#intake.sent(message.sentLsn)
-    this.#hearCommit(message.committedLsn, message.permanentLsn)
+    this.#heard.hear(message)
     this.#learnHeard()
     if (message.ackNow) {
-      this.#pacer.urgent(message.last.lsn)
-      this.#sendAck()
+      this.#acks.urgent(message.last.lsn)
+      this.#acks.send()
     }
     return stepOk
   }
 
   // ---- commits and acks
 
-  #hearCommit(committedLsn: Lsn, permanentLsn: Lsn): void {
-    if (committedLsn > this.#masterCommittedLsn) this.#masterCommittedLsn = committedLsn
-    if (permanentLsn > this.#masterPermanentLsn) this.#masterPermanentLsn = permanentLsn
-  }
-
   #learnHeard(): void {
-    const { last } = this.#state
-    const committedLsn = Math.min(this.#masterCommittedLsn, last.lsn) as Lsn
-    const permanentLsn = Math.min(this.#masterPermanentLsn, last.lsn) as Lsn
-    // Where acks attest what was applied, waiting for the commit before applying would be waiting for oneself.
-    const applyLsn = this.#pacer.attest === 'applied' ? last.lsn : committedLsn
-    this.#state.advance({ committedLsn, permanentLsn, applyLsn })
-  }
-
-  #learn(committedLsn: Lsn, permanentLsn: Lsn): void {
-    this.#hearCommit(committedLsn, permanentLsn)
-    this.#learnHeard()
-  }
-
-  get #positions(): AckPositions {
-    const { last, durableLsn, appliedLsn } = this.#state
-    return { receivedLsn: last.lsn, durableLsn, appliedLsn }
-  }
-
-  /** Invariant 6: an ack says only what the driver has reported; `durableLsn` moves in `synced` alone. */
-  #sendAck(): void {
-    const state = this.#state
-    const positions = this.#positions
-    state.counters.acksSent++
-    state.send(this.peer, {
-      type: 'ack',
-      session: this.session,
-      term: this.#term,
-      receivedLsn: positions.receivedLsn,
-      durableLsn: positions.durableLsn,
-      appliedLsn: positions.appliedLsn,
-      stamp: this.#stamp,
-      busy: false,
-    })
-    this.#pacer.acked(positions)
-  }
-
-  #sendBusy(): void {
-    const { session, peer } = this
-    const positions = { receivedLsn: noLsn, durableLsn: noLsn, appliedLsn: noLsn }
-    const stamp = this.#stamp
-    this.#state.send(peer, { type: 'ack', session, term: this.#term, ...positions, stamp, busy: true })
-  }
-
-  #ackIfDue(): void {
-    if (this.#pacer.isDue(this.#positions)) this.#sendAck()
+    this.#heard.learn(this.#acks.attest)
   }
 
   /** A position has moved: `synced` or `applied`. */
   positionsMoved(): void {
-    if (this.#phase === 'following') this.#ackIfDue()
+    if (this.#phase === 'following') this.#acks.sendIfDue()
     if (this.#phase === 'following') this.#watch?.review(this.#snapshotBytes)
     if (this.#phase === 'finishing') this.#finishIfDone()
   }
@@ -611,7 +533,7 @@ export class Replica {
   #finishIfDone(): void {
     const { durableLsn, last, appliedLsn, committedLsn } = this.#state
     if (durableLsn < last.lsn || appliedLsn < committedLsn) return
-    this.#sendAck()
+    this.#acks.send()
     this.#quit({ reason: 'stopped', code: undefined, message: 'stopped' })
   }
 

@@ -246,7 +246,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'received-told-as-durable',
     why: 'a replica acknowledges as durable what it has only received (NATS JetStream)',
-    file: 'replication/replica.ts',
+    file: 'replication/ack-sender.ts',
     find: 'return { receivedLsn: last.lsn, durableLsn, appliedLsn }',
     replace:
       'return { receivedLsn: last.lsn, durableLsn: last.lsn, appliedLsn: appliedLsn && durableLsn && appliedLsn }',
