@@ -2,13 +2,10 @@
 // a Join that was delayed on the way does not bring back an attachment that is over.
 
 import { assert } from '../base/assert.ts'
-import type { Detachment, PeerId } from './core-options.ts'
+import type { PeerId } from './core-options.ts'
 import type { Progress } from './progress.ts'
 
 const endedSessionsMax = 1_024
-const detachmentsMax = 64
-
-const nobody: readonly string[] = []
 
 export class Attachments {
   readonly #byPeer = new Map<PeerId, Progress>()
@@ -19,7 +16,6 @@ export class Attachments {
   readonly #known = new Set<string>()
   /** When sites that are attached no more were heard last. */
   readonly #heardAt = new Map<string, number>()
-  readonly #detachments: Detachment[] = []
 
   get size(): number {
     return this.#byPeer.size
@@ -84,26 +80,6 @@ export class Attachments {
     this.#bySite.delete(progress.site)
     this.#heardAt.set(progress.site, progress.heardAt)
     this.endSession(progress.session)
-  }
-
-  noteDetachment(detachment: Detachment): void {
-    this.#detachments.push(detachment)
-    if (this.#detachments.length > detachmentsMax) this.#detachments.shift()
-  }
-
-  get detachments(): readonly Detachment[] {
-    return this.#detachments
-  }
-
-  /** Sites that went away while the record at `lsn` was in the log: its commit may have waited for them. */
-  detachedSince(lsn: number): readonly string[] {
-    let found: string[] | undefined
-    for (const detachment of this.#detachments) {
-      if (detachment.lsn < lsn) continue
-      found ??= []
-      if (!found.includes(detachment.site)) found.push(detachment.site)
-    }
-    return found ?? nobody
   }
 
   checkInvariants(): void {

@@ -50,8 +50,8 @@ export class HandOvers {
     if (progress === undefined) throw new CoterieError('TRANSFER_FAILED', `site ${site} is not attached`)
     const problem = this.#whyNotTo(progress)
     if (problem !== undefined) throw new CoterieError('TRANSFER_FAILED', problem)
-    if (master.handingOver !== undefined) {
-      throw new CoterieError('INVALID_STATE', `a hand-over to ${master.handingOver.site} is under way`)
+    if (master.heir !== undefined) {
+      throw new CoterieError('INVALID_STATE', `a hand-over to ${master.heir.site} is under way`)
     }
     const address = this.#asked?.site === site ? this.#asked.address : progress.join.address
     master.handOver({ site, address, deadline: now + timings.handOverTimeoutMs })
@@ -69,12 +69,10 @@ export class HandOvers {
     if (master === undefined || progress?.session !== message.session)
       return ignore('the session is not known')
     progress.heardAt = this.#state.now
-    const { handingOver } = master
-    if (handingOver?.site === progress.site) return ignore('the hand-over is under way')
+    const { heir } = master
+    if (heir?.site === progress.site) return ignore('the hand-over is under way')
     const problem =
-      handingOver === undefined
-        ? this.#whyNotTo(progress)
-        : `the master is handing over to site ${handingOver.site}`
+      heir === undefined ? this.#whyNotTo(progress) : `the master is handing over to site ${heir.site}`
     if (problem !== undefined) {
       this.#refuse(progress, problem)
       return ignore(problem)
@@ -112,7 +110,7 @@ export class HandOvers {
     const { site, peer, session } = heir
     const reigning = this.#roles.master
     const grouped = reigning?.settings.elections === true
-    const address = reigning?.handingOver?.address ?? ''
+    const address = reigning?.heir?.address ?? ''
     const term = (state.term + 1) as Term
     const { lsn } = state.last
     const master = this.#roles.endReign({ reason: 'handed-over', term, site, address })

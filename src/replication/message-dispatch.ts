@@ -11,6 +11,7 @@ import type { PeerId } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
 import { ignore, type StepResult, stepOk } from './effects.ts'
 import type { HandOvers } from './hand-overs.ts'
+import { sendDetach } from './master-messages.ts'
 import type { HigherTerm, Join, MasterMessage, Message, ReplicaMessage } from './messages.ts'
 import type { Roles } from './roles.ts'
 
@@ -123,10 +124,7 @@ export class MessageDispatch {
 
   /** Lets a replica that missed the end of a reign know of it. */
   #notMaster({ session }: ReplicaMessage, to: PeerId): StepResult {
-    const { term } = this.#state
-    const { code, message } = this.#notMasterHere
-    const master = this.#masterAddress
-    this.#state.send(to, { type: 'detach', session, term, fromMaster: true, code, message, master })
+    sendDetach(this.#state, to, { session, ...this.#notMasterHere, master: this.#masterAddress })
     return ignore('this site is not master')
   }
 

@@ -5,7 +5,10 @@
 //
 // One round serves all questions that came before it began; those that come meanwhile wait for the next.
 
+import type { Attachments } from './attachments.ts'
+import type { CoreState } from './core-state.ts'
 import type { Progress } from './progress.ts'
+import type { Voters } from './voters.ts'
 
 interface Round {
   /** Questions up to this one are answered by it. */
@@ -15,24 +18,40 @@ interface Round {
   readonly heard: Set<string>
 }
 
+interface ReignCheckOptions {
+  readonly state: CoreState
+  readonly voters: Voters
+  readonly attachments: Attachments
+  /** Sends a replica a heartbeat that it acknowledges at once. */
+  readonly ask: (progress: Progress) => void
+}
+
 export class ReignCheck {
+  readonly #options: ReignCheckOptions
   #round: Round | undefined
   #askedTo = 0
   #answeredTo = 0
 
+  constructor(options: ReignCheckOptions) {
+    this.#options = options
+  }
+
   /** Questions wait. */
-  get isWaiting(): boolean {
+  get #isWaiting(): boolean {
     return this.#askedTo > this.#answeredTo
   }
 
-  /** Notes a question, the numbers of which grow. True: a round is to be begun. */
-  ask(question: number): boolean {
+  /** The numbers of questions grow. Answered by the effect `reignConfirmed` with this one or a later one, or by none. */
+  confirm(question: number): void {
     this.#askedTo = question
-    return this.#round === undefined
+    if (this.#round === undefined) this.#begin()
   }
 
-  begin(): void {
+  #begin(): void {
+    const { attachments, ask } = this.#options
     this.#round = { upTo: this.#askedTo, asked: new Map(), heard: new Set() }
+    for (const progress of attachments.all()) if (progress.votes) ask(progress)
+    this.#review()
   }
 
   /** The heartbeat with this stamp asks the replica, unless it was asked before. */
@@ -41,22 +60,27 @@ export class ReignCheck {
     if (asked !== undefined && !asked.has(progress.session)) asked.set(progress.session, stamp)
   }
 
-  isAsked(progress: Progress): boolean {
-    return this.#round === undefined || this.#round.asked.has(progress.session)
+  /** A replica that votes has not been asked in this round: it attached meanwhile. */
+  isToBeAsked(progress: Progress): boolean {
+    return progress.votes && this.#round?.asked.has(progress.session) === false
   }
 
   heard(progress: Progress, stamp: number): void {
+    if (!this.#isWaiting) return
     const round = this.#round
     const asked = round?.asked.get(progress.session)
     if (round !== undefined && asked !== undefined && stamp >= asked) round.heard.add(progress.site)
+    this.#review()
   }
 
-  /** The last question that is answered now, if the round has come to its end. */
-  review(isMajority: (heard: ReadonlySet<string>) => boolean): number | undefined {
+  /** Answers, if the round has come to its end. */
+  #review(): void {
+    const { state, voters } = this.#options
     const round = this.#round
-    if (round === undefined || !isMajority(round.heard)) return undefined
+    if (round === undefined || !voters.areMajority(round.heard)) return
     this.#round = undefined
     this.#answeredTo = round.upTo
-    return round.upTo
+    state.emit({ kind: 'reignConfirmed', question: round.upTo })
+    if (this.#isWaiting) this.#begin()
   }
 }

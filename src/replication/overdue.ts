@@ -1,0 +1,64 @@
+// What time does to an attached replica: whether its master still waits for it, asks again, or lets it go.
+// docs/protocol.md, section "Timeouts".
+
+import type { ErrorCode } from '../base/errors.ts'
+import { dependsOnAttached } from './acks.ts'
+import type { ServeSettings } from './core-options.ts'
+import type { CoreState } from './core-state.ts'
+import type { Progress } from './progress.ts'
+import { backOff, startRetry } from './timings.ts'
+
+interface Facts {
+  readonly state: CoreState
+  readonly settings: ServeSettings
+  /** How many sites vote does not depend on who is attached. */
+  readonly sitesFixed: boolean
+}
+
+/** Why this replica must go, if it must. */
+export function overdue(
+  progress: Progress,
+  facts: Facts,
+): { readonly code: ErrorCode; readonly message: string } | undefined {
+  const { state, settings } = facts
+  const { now, timings, last } = state
+  if (now - progress.heardAt > timings.silenceTimeoutMs) {
+    return { code: 'SILENCE_TIMEOUT', message: `nothing was heard for ${timings.silenceTimeoutMs} ms` }
+  }
+  if (progress.snapshot !== undefined) {
+    if (!progress.snapshot.tick()) return undefined
+    return { code: 'SNAPSHOT_FAILED', message: 'the replica stores no rows' }
+  }
+  if (progress.attested(settings.attest) >= last.lsn) {
+    progress.waitingSince = now
+    return undefined
+  }
+  const waitedMs = now - progress.waitingSince
+  if (waitedMs > timings.ackTimeoutMs && progress.inStep && isWaitedFor(progress, facts)) {
+    return { code: 'ACK_TIMEOUT', message: `nothing new was acknowledged for ${timings.ackTimeoutMs} ms` }
+  }
+  if (waitedMs > timings.stuckTimeoutMs) {
+    return { code: 'ACK_TIMEOUT', message: `no record was taken for ${timings.stuckTimeoutMs} ms` }
+  }
+  return undefined
+}
+
+/** Whether commits wait for this replica, and would go on without it. */
+function isWaitedFor(progress: Progress, { settings, sitesFixed }: Facts): boolean {
+  const { mode, acks } = settings
+  if (!progress.votes) return false
+  return mode === 'async' ? progress.join.forceSync : dependsOnAttached(acks, sitesFixed)
+}
+
+/** Records wait for an ack: it, or they, may be lost. Asked again after a wait that doubles. */
+export function mustProbe(progress: Progress, { state, settings }: Omit<Facts, 'sitesFixed'>): boolean {
+  const { now, timings, last } = state
+  if (progress.state !== 'live' && progress.state !== 'catchUp') return false
+  if (progress.attested(settings.attest) >= last.lsn) {
+    progress.probe = startRetry(timings, now)
+    return false
+  }
+  if (now < progress.probe.dueAt) return false
+  backOff(progress.probe, timings, now)
+  return true
+}

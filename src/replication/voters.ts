@@ -1,0 +1,76 @@
+// Who counts for a master: the sites whose acks vote, how many there are, and whether a majority of them is heard.
+// In a group that elects these are the members that the log names; elsewhere whoever attaches, or as many as the
+// operator says.
+
+import { assert } from '../base/assert.ts'
+import { type Members, type Membership, majorityOf, memberOf } from '../base/membership.ts'
+import type { Attachments } from './attachments.ts'
+import type { ServeSettings } from './core-options.ts'
+import type { CoreState } from './core-state.ts'
+import type { Join } from './messages.ts'
+
+export class Voters {
+  readonly #state: CoreState
+  readonly #settings: () => ServeSettings
+
+  constructor(state: CoreState, settings: () => ServeSettings) {
+    this.#state = state
+    this.#settings = settings
+  }
+
+  /** Whether the acks of a replica count. */
+  mayVote(join: Join): boolean {
+    const { membership } = this.#state
+    if (!this.#settings().elections || membership === undefined) return !join.view
+    return memberOf(membership, join.site)?.incarnation === join.incarnation
+  }
+
+  /** Voting sites of the group: its members, or as many as the operator says; undefined where nobody says. */
+  get sites(): number | undefined {
+    const { elections, sites } = this.#settings()
+    const { membership } = this.#state
+    return elections && membership !== undefined ? membership.members.length : sites
+  }
+
+  /**
+   * The members have changed. Two lists that are in force anywhere share a majority: they differ by one site, each is
+   * permanent before the next, and the first of a reign comes after a permanent record of its own.
+   */
+  checkChange(before: Membership | undefined, now: Membership, hasPermanentInReign: boolean): void {
+    if (!this.#settings().elections || before === undefined) return
+    const { permanentLsn, ownMember } = this.#state
+    assert(hasPermanentInReign, 'the members change after a permanent record of the reign')
+    assert(before.lsn <= permanentLsn, 'the members change one at a time')
+    assert(countChanged(before, now) <= 1, 'the members change by one site at a time')
+    assert(ownMember !== undefined, 'a master is a member')
+  }
+
+  /** In a group that elects: too few members were heard for an election timeout, so another may have been elected. */
+  hasLostMajority(attachments: Attachments): boolean {
+    const { now, timings, membership } = this.#state
+    if (!this.#settings().elections || membership === undefined) return false
+    return !this.#isMajority(membership, (site) => {
+      const heardAt = attachments.heardAt(site)
+      return heardAt !== undefined && now - heardAt <= timings.electionTimeoutMs
+    })
+  }
+
+  /** Whether `heard`, with this site, are a majority of the members; where there are none nobody needs to be heard. */
+  areMajority(heard: ReadonlySet<string>): boolean {
+    const { membership } = this.#state
+    return membership === undefined || this.#isMajority(membership, (site) => heard.has(site))
+  }
+
+  #isMajority(membership: Membership, isHeard: (site: string) => boolean): boolean {
+    let count = 0
+    for (const { site } of membership.members) if (site === this.#state.site || isHeard(site)) count++
+    return count >= majorityOf(membership)
+  }
+}
+
+/** Sites that are on one of two lists only, or with another incarnation. */
+function countChanged(a: Members, b: Members): number {
+  const missing = (from: Members, other: Members): number =>
+    from.members.filter(({ site, incarnation }) => memberOf(other, site)?.incarnation !== incarnation).length
+  return Math.max(missing(a, b), missing(b, a))
+}
