@@ -365,8 +365,8 @@ export const mutants: readonly Mutant[] = [
     name: 'majority-not-asked',
     why: 'a master answers a read-only transaction without asking whether it still reigns (etcd)',
     file: 'replication/reign-check.ts',
-    find: 'if (round === undefined || !isMajority(round.heard)) return undefined',
-    replace: 'if (round === undefined) return undefined',
+    find: 'if (round === undefined || !voters.areMajority(round.heard)) return',
+    replace: 'if (round === undefined) return',
   },
   // ---- the group
   {
