@@ -11,6 +11,8 @@ export interface ChildOptions {
   /** Added to the environment of the test. */
   readonly env?: Readonly<Record<string, string>>
   readonly cwd?: string
+  /** Runs in this network namespace of Linux; needs the right to enter it. */
+  readonly namespace?: string
 }
 
 export interface ChildExit {
@@ -27,10 +29,17 @@ export interface NextOptions {
 /** Starts `script`: a path, or a URL such as `new URL('./child.ts', import.meta.url)`. TypeScript runs through tsx. */
 export function startChild(t: TestContext, script: string | URL, options: ChildOptions = {}): Child {
   const path = script instanceof URL ? fileURLToPath(script) : script
+  const loader = path.endsWith('.ts') ? ['--import', import.meta.resolve('tsx')] : []
+  const { namespace } = options
+  // `ip` enters the namespace and becomes node: the id of the process, signals and IPC are as without it.
+  const start =
+    namespace === undefined
+      ? { execArgv: loader }
+      : { execPath: 'ip', execArgv: ['netns', 'exec', namespace, process.execPath, ...loader] }
   const child = fork(path, [...(options.args ?? [])], {
     cwd: options.cwd,
     env: { ...process.env, ...options.env },
-    execArgv: path.endsWith('.ts') ? ['--import', import.meta.resolve('tsx')] : [],
+    ...start,
     serialization: 'advanced',
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   })

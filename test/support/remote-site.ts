@@ -27,6 +27,8 @@ interface Waiting {
 
 export interface RemoteSiteOptions {
   readonly name: string
+  /** The network namespace that its process runs in; default that of the test. */
+  readonly namespace?: string
   /** Called in the order of arrival. */
   readonly onNotice?: (notice: SiteNotice) => void
 }
@@ -47,7 +49,8 @@ export class RemoteSite {
   constructor(t: TestContext, options: RemoteSiteOptions) {
     this.name = options.name
     this.#onNotice = options.onNotice ?? ((): void => undefined)
-    this.#child = startChild(t, script)
+    const { namespace } = options
+    this.#child = startChild(t, script, namespace === undefined ? {} : { namespace })
     this.#pumping = this.#pump()
   }
 
