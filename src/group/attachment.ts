@@ -42,7 +42,10 @@ export interface Attachable {
 }
 
 /** An attachment of whatever database. */
-export type AnyAttachment = Pick<Attachment<Attachable>, 'stop' | 'endForPromotion' | 'takeOver'>
+export type AnyAttachment = Pick<
+  Attachment<Attachable>,
+  'stop' | 'stopped' | 'endForPromotion' | 'takeOver' | 'isBecomingMaster'
+>
 
 const connectTimeoutMsDefault = 10_000
 const eventsKeptMax = 10_000
@@ -378,6 +381,11 @@ export class Attachment<Db extends Attachable = Attachable>
     this.#takeOver('attachMaster', takeOver === true ? {} : takeOver).catch((error: unknown) =>
       this.emit('takeOverFailed', { error: asCoterie(error) }),
     )
+  }
+
+  /** Internal: the reign begins, and then the attachment ends. */
+  get isBecomingMaster(): boolean {
+    return this.#phase === 'reigning'
   }
 
   /** The old master has given its place to this site, asked or not. */

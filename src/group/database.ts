@@ -212,6 +212,7 @@ export class Database<K = string, V = string>
     this.#assertStaysOpen()
     this.#assertNoGroup()
     this.#assertOfNoGroup()
+    await this.#whenBecomeMaster()
     if (this.#attachment !== undefined) {
       throw new CoterieError('INVALID_STATE', 'an attached replica cannot serve: stop or promote it first')
     }
@@ -232,6 +233,14 @@ export class Database<K = string, V = string>
     return master
   }
 
+  /** Who was given the mastership writes some moments before its attachment has ended. */
+  async #whenBecomeMaster(): Promise<void> {
+    const attachment = this.#attachment
+    if (attachment?.isBecomingMaster !== true) return
+    await attachment.stopped
+    this.#assertStaysOpen()
+  }
+
   /** Internal: this database is served by it. */
   adoptMaster(master: Master): void {
     this.#master = master
@@ -248,6 +257,7 @@ export class Database<K = string, V = string>
   async join(options: JoinOptions): Promise<Group> {
     this.#assertStaysOpen()
     this.#assertNoGroup()
+    await this.#whenBecomeMaster()
     if (this.#attachment !== undefined || this.#master !== undefined || this.#isStarting) {
       throw new CoterieError('INVALID_STATE', 'this database is attached or served: end that first')
     }

@@ -13,7 +13,7 @@ import { waitUntil } from '../support/wait-until.ts'
 import { withSeed } from './kill-nine-rounds.ts'
 
 const file = 'snapshot-install.test.ts'
-const kills = process.env.COTERIE_TEST_ALL === '1' ? 20 : 3
+const kills = process.env.COTERIE_TEST_ALL === '1' ? 20 : 2
 const preloadedBytes = 6_000_000
 const valueBytes = 200
 const rowsAbout = 20_000

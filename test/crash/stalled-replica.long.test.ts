@@ -3,7 +3,7 @@
 import { test } from 'node:test'
 import { stallOneReplica } from './stalled.ts'
 
-test('a replica stands still for 300 MB and stays attached', async (t) => {
+test('[A18c] a replica stands still for 300 MB and stays attached', async (t) => {
   await stallOneReplica(t, { megabytes: 300, growthMegabytesMax: 128, silenceTimeoutMs: 600_000 })
 })
 

@@ -73,7 +73,7 @@ async function whenStatus(
       const { group } = await statusOf(t, path)
       return group !== undefined && holds(group)
     },
-    { what, timeoutMs: 60_000 },
+    { what, timeoutMs: 60_000, everyMs: 300 },
   )
 }
 
@@ -113,6 +113,7 @@ test('[E1 C8] join: three sites are a group, and status on any of them shows it 
   assert.match(await ok(t, ['put', a.path, 'city:1', 'Jakarta']), /on [23] sites\n$/)
   await waitUntil(async () => (await coterie(t, ['get', b.path, 'city:1'])).stdout === 'Jakarta\n', {
     what: 'the commit is seen on b',
+    everyMs: 300,
   })
   const refused = await failing(t, ['put', b.path, 'k', 'v'])
   assert.equal(refused.code, 4)

@@ -74,6 +74,7 @@ async function dumpWhenEqual(t: TestContext, copy: string, data: string): Promis
   const { lastLsn } = await statusOf(t, data)
   await waitUntil(async () => Number((await statusOf(t, copy)).appliedLsn) >= Number(lastLsn), {
     what: 'the copy has applied all',
+    everyMs: 300,
     timeoutMs: 60_000,
   })
   return await ok(t, ['dump', copy])

@@ -126,6 +126,23 @@ test('[A9a] master.transfer: the same from the other side', async (t) => {
   await failsWith('NOT_MASTER', old.transfer('b'))
 })
 
+test('[A9a] who was given the mastership serves as soon as it says that it is master', async (t) => {
+  const a = await openMemory(t, { site: 'a' })
+  const old = await serveTcp(a)
+  const { db: b } = await replicaOf(t, old, { path: ':memory:', site: 'b' })
+  const served = new Promise<boolean>((resolve, reject) => {
+    const off = b.on('role', ({ role }) => {
+      if (role !== 'master') return
+      off()
+      const isAttached = b.attachment !== undefined
+      b.serve({ listen }).then(() => resolve(isAttached), reject)
+    })
+  })
+  await old.transfer('b')
+  assert.equal(await served, true, 'the attachment had not ended yet')
+  assert.equal(b.attachment, undefined)
+})
+
 test('[A9a] other replicas move over by themselves, in the same attachment', async (t) => {
   const a = await openMemory(t, { site: 'a' })
   await putMany(a, 20)

@@ -5,16 +5,18 @@ export interface WaitOptions {
   readonly what: string
   /** Generous by intent: it only decides how long a failing test takes. Default 20,000. */
   readonly timeoutMs?: number
+  /** Between two looks. Default 5; more where a look costs a process. */
+  readonly everyMs?: number
 }
 
-/** Polls every 5 ms until `condition` is true; an error that it throws ends the wait at once. */
+/** Polls until `condition` is true; an error that it throws ends the wait at once. */
 export async function waitUntil(
   condition: () => boolean | Promise<boolean>,
-  { what, timeoutMs = 20_000 }: WaitOptions,
+  { what, timeoutMs = 20_000, everyMs = 5 }: WaitOptions,
 ): Promise<void> {
   const start = performance.now()
   while (!(await condition())) {
     if (performance.now() - start > timeoutMs) throw new Error(`waited ${timeoutMs} ms until ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 5))
+    await new Promise((resolve) => setTimeout(resolve, everyMs))
   }
 }
