@@ -4,7 +4,7 @@
 //   npm test -- log crash      those whose path contains `log` or `crash`
 //   npm run test:all           the long ones too, with COTERIE_TEST_ALL=1, by which tests choose their rounds
 //
-// Three files run at a time: many of them start processes of their own, and wait for them.
+// Two files run at a time: many of them start processes of their own.
 
 import { spawn } from 'node:child_process'
 import { filesIn, projectFolder } from './files.ts'
@@ -27,7 +27,7 @@ else if (files.length === 0) {
 function run(): void {
   // A hang must end in the runner's summary too, long before whoever runs this loses patience.
   const timeoutMs = all ? 3_600_000 : 300_000
-  const flags = ['--test-concurrency=3', '--test-reporter=spec', `--test-timeout=${timeoutMs}`]
+  const flags = ['--test-concurrency=2', '--test-reporter=spec', `--test-timeout=${timeoutMs}`]
   const runner = spawn(process.execPath, ['--import', 'tsx', '--test', ...flags, ...files], {
     cwd: projectFolder,
     stdio: 'inherit',

@@ -105,7 +105,7 @@ export class LoadedGroup {
     member.address = (await site.call('join', joined)).address
     await site.call('startLoad', {
       seed: ++this.#loads,
-      writers: 16,
+      writers: this.random.pick([4, 16]),
       keys: 2000,
       valueBytes: this.random.between(16, 200),
       restMs: 5,

@@ -191,7 +191,7 @@ export class TakeOverRounds {
   async #load({ site }: Member): Promise<void> {
     await site.call('startLoad', {
       seed: ++this.#loads,
-      writers: 32,
+      writers: this.#random.pick([4, 32]),
       keys: 500,
       valueBytes: 50,
       restMs: 2,
