@@ -1,8 +1,9 @@
 // Opens the database at a path for one verb: directly, or through the process that has it open.
 
+import { isCoterieError } from '../base/errors.ts'
 import type { Host } from '../env/host.ts'
-import { isCoterieError, open } from '../index.ts'
 import { ControlClient } from './control/control-client.ts'
+import { library } from './library.ts'
 import { type ByteDatabase, LocalPort, viewEncodings } from './local-port.ts'
 import type { DatabasePort } from './port.ts'
 
@@ -21,6 +22,7 @@ export async function openPort(path: string, host: Host, options: OpenPortOption
     const remote = await ControlClient.connect(path, host)
     if (remote !== undefined) return remote
     try {
+      const { open } = await library()
       const db: ByteDatabase = await open<Uint8Array, Uint8Array>(path, {
         ...viewEncodings,
         create: options.create,

@@ -137,7 +137,7 @@ export class CrashGroup {
   async #load(options: Partial<LoadOptions> = {}): Promise<void> {
     await this.#master.site.call('startLoad', {
       seed: ++this.#loads,
-      writers: this.#random.pick([4, 16, 64]),
+      writers: this.#random.pick(process.env.COTERIE_TEST_ALL === '1' ? [4, 16, 64] : [4, 16]),
       keys: 3000,
       valueBytes: this.#random.between(16, 200),
       restMs: 5,

@@ -5,13 +5,15 @@
 // `coterie takeover` on the same path make the running process the master; so does a master that hands over to it.
 
 import type { Command } from 'commander'
-import { type Attachment, attachMaster, isCoterieError, type Master, type StopResult } from '../../index.ts'
+import { isCoterieError } from '../../base/errors.ts'
+import type { Attachment, Master, StopResult } from '../../index.ts'
 import { type CommandRun, defineVerb, type VerbContext } from '../command.ts'
 import { ControlServer } from '../control/control-server.ts'
 import { printDatabaseEvents } from '../database-events.ts'
 import { EventLines } from '../event-lines.ts'
 import { CommandError, type ExitCode, exitCodeOf, exitCodes } from '../exit-codes.ts'
 import { formatBytes, formatCount, formatMs } from '../format.ts'
+import { library } from '../library.ts'
 import { type ByteDatabase, LocalPort, takeOver, viewEncodings } from '../local-port.ts'
 import { durationMs } from '../options.ts'
 import type { PortPromoted, PortTakenOver, PortTakeOverOptions } from '../port.ts'
@@ -120,6 +122,7 @@ class Following {
   /** One attachment, from connecting to its end. */
   async #follow(): Promise<{ stop: StopResult; synced: boolean }> {
     const { site, replace, connectTimeout, sync } = this.#options
+    const { attachMaster } = await library()
     const target = this.#db ?? { path: this.#path, ...viewEncodings, ...(site === undefined ? {} : { site }) }
     const attachment = attachMaster<Uint8Array, Uint8Array>(target, this.#address, {
       // Only the first time: what was set aside once must not be again because the address has a new owner.

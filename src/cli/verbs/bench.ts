@@ -5,9 +5,10 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Command } from 'commander'
-import { type Database, open } from '../../index.ts'
+import type { Database } from '../../index.ts'
 import { type CommandRun, defineVerb, type VerbContext } from '../command.ts'
 import { formatCount, formatTable } from '../format.ts'
+import { library } from '../library.ts'
 import { durationMs, oneOf } from '../options.ts'
 
 interface BenchOptions {
@@ -47,6 +48,7 @@ export function defineBench(program: Command, run: CommandRun): Command {
     action: async (context, _args, options) => {
       const folder = await mkdtemp(join(options.folder ?? tmpdir(), 'coterie-bench-'))
       try {
+        const { open } = await library()
         const db = await open(join(folder, 'data'), { durability: options.durability })
         try {
           const rows = await measureAll(context, db, options)

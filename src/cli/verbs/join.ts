@@ -1,7 +1,7 @@
 // coterie join: a site of a group that elects its own master, until a signal ends it.
 
 import type { Command } from 'commander'
-import { type Group, type GroupEnd, open } from '../../index.ts'
+import type { Group, GroupEnd } from '../../index.ts'
 import { type CommandRun, defineVerb, type VerbContext } from '../command.ts'
 import { ControlServer } from '../control/control-server.ts'
 import { printDatabaseEvents } from '../database-events.ts'
@@ -9,6 +9,7 @@ import { EventLines } from '../event-lines.ts'
 import type { ExitCode } from '../exit-codes.ts'
 import { exitCodeOfGroup, printGroupEnd, printGroupEvents } from '../group-events.ts'
 import { type JoiningOptions, joiningOptions, toJoinOptions } from '../joining.ts'
+import { library } from '../library.ts'
 import { type ByteDatabase, LocalPort, viewEncodings } from '../local-port.ts'
 import { oneOf } from '../options.ts'
 import { whenAborted } from '../signals.ts'
@@ -48,6 +49,7 @@ export function defineJoin(program: Command, run: CommandRun): Command {
 async function join(context: VerbContext, path: string, options: JoinVerbOptions): Promise<ExitCode> {
   const lines = new EventLines(context.output)
   const { site, durability } = options
+  const { open } = await library()
   const db: ByteDatabase = await open<Uint8Array, Uint8Array>(path, {
     ...viewEncodings,
     ...(site === undefined ? {} : { site }),

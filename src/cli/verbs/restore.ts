@@ -1,8 +1,8 @@
 // coterie restore: a new database from a backup.
 
 import type { Command } from 'commander'
-import { restore } from '../../index.ts'
 import { type CommandRun, defineVerb } from '../command.ts'
+import { library } from '../library.ts'
 import { progressFigures } from '../local-port.ts'
 import { resultPairs } from './result-pairs.ts'
 
@@ -16,6 +16,7 @@ export function defineRestore(program: Command, run: CommandRun): Command {
     examples: [['coterie restore monday.backup ./data', 'prints LSN, rows and digest']],
     action: async (context, [file = '', path = '']) => {
       const bar = context.progress({ label: 'restore', unit: 'bytes' })
+      const { restore } = await library()
       const result = await restore(file, path, {
         onProgress: (progress) => bar.update(...progressFigures(progress)),
       })

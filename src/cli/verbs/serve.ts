@@ -1,12 +1,12 @@
 // coterie serve: opens a database as the master and lets others attach, until a signal ends it.
 
 import type { Command } from 'commander'
-import { open } from '../../index.ts'
 import { type CommandRun, defineVerb, type VerbContext } from '../command.ts'
 import { ControlServer } from '../control/control-server.ts'
 import { printDatabaseEvents } from '../database-events.ts'
 import { EventLines } from '../event-lines.ts'
 import type { ExitCode } from '../exit-codes.ts'
+import { library } from '../library.ts'
 import { type ByteDatabase, LocalPort, viewEncodings } from '../local-port.ts'
 import { oneOf } from '../options.ts'
 import {
@@ -58,6 +58,7 @@ export function defineServe(program: Command, run: CommandRun): Command {
 async function serve(context: VerbContext, path: string, options: ServeVerbOptions): Promise<ExitCode> {
   const lines = new EventLines(context.output)
   const { site, durability } = options
+  const { open } = await library()
   const db: ByteDatabase = await open<Uint8Array, Uint8Array>(path, {
     ...viewEncodings,
     ...(site === undefined ? {} : { site }),
