@@ -760,6 +760,30 @@ describe('a hand-over', () => {
     assert.ok(down >= 0 && down < persisted && persisted < sent)
   })
 
+  test('lets writers wait only once the heir has caught up, and is made with all that they have written', () => {
+    const { bench, join } = reigning()
+    const { core } = bench
+    join('c')
+    inStep(bench, 'c')
+    join('b')
+    const joinedAt = core.lastLsn
+    core.handOver({ site: 'b', now: bench.now })
+    bench.take()
+    assert.equal(core.gate().open, true, 'the heir is catching up')
+    const record = makeRecord(core.last, { term: core.term, text: 'k=meanwhile' })
+    core.proposed({ batch: batchOf([record]), now: bench.now })
+    core.synced({ durableLsn: core.lastLsn, now: bench.now })
+    bench.take()
+    const writtenLsn = core.lastLsn
+    acks(bench, 'b', joinedAt)
+    assert.deepEqual(core.gate(), { open: false, code: 'HANDING_OVER', wait: true, have: 0, need: 0 })
+    bench.take()
+    assert.equal(core.role, 'master', 'the record is on its way to the heir')
+    acks(bench, 'b')
+    assert.equal(core.role, 'none')
+    assert.equal(bench.sent('handover')[0]?.lsn, writtenLsn)
+  })
+
   test('is called off at once where the other site goes away, and writers go on', () => {
     const { bench, join } = reigning()
     const { core } = bench
