@@ -3,21 +3,14 @@
 import type { Command } from 'commander'
 import type { Group, GroupEnd } from '../../index.ts'
 import { type CommandRun, defineVerb, type VerbContext } from '../command.ts'
-import { ControlServer } from '../control/control-server.ts'
-import { printDatabaseEvents } from '../database-events.ts'
-import { EventLines } from '../event-lines.ts'
+import type { EventLines } from '../event-lines.ts'
 import type { ExitCode } from '../exit-codes.ts'
 import { exitCodeOfGroup, printGroupEnd, printGroupEvents } from '../group-events.ts'
 import { type JoiningOptions, joiningOptions, toJoinOptions } from '../joining.ts'
-import { library } from '../library.ts'
-import { type ByteDatabase, LocalPort, viewEncodings } from '../local-port.ts'
-import { oneOf } from '../options.ts'
+import { type SiteOptions, siteOptions, withRunningSite } from '../running-site.ts'
 import { whenAborted } from '../signals.ts'
 
-interface JoinVerbOptions extends JoiningOptions {
-  readonly site?: string
-  readonly durability?: 'sync' | 'written' | 'memory'
-}
+type JoinVerbOptions = JoiningOptions & SiteOptions
 
 export function defineJoin(program: Command, run: CommandRun): Command {
   return defineVerb<JoinVerbOptions>(program, run, {
@@ -34,30 +27,15 @@ export function defineJoin(program: Command, run: CommandRun): Command {
       ['coterie join ./a --listen tcp://10.0.0.1:10000', 'later: the folder knows the others'],
     ],
     options: (command) => {
-      command.option('--site <id>', 'the durable id of this site, given once; default: a random one')
+      siteOptions(command)
       joiningOptions(command)
-      command.option(
-        '--durability <how>',
-        'of commits here: sync (default), written or memory',
-        oneOf(['sync', 'written', 'memory']),
-      )
     },
     action: async (context, [path = ''], options) => await join(context, path, options),
   })
 }
 
 async function join(context: VerbContext, path: string, options: JoinVerbOptions): Promise<ExitCode> {
-  const lines = new EventLines(context.output)
-  const { site, durability } = options
-  const { open } = await library()
-  const db: ByteDatabase = await open<Uint8Array, Uint8Array>(path, {
-    ...viewEncodings,
-    ...(site === undefined ? {} : { site }),
-    ...(durability === undefined ? {} : { durability }),
-  })
-  let control: ControlServer | undefined
-  try {
-    printDatabaseEvents(db, lines)
+  return await withRunningSite(context, { ...options, path }, async ({ db, lines, offer, withdraw }) => {
     const group = await db.join(toJoinOptions(options))
     printGroupEvents(group, lines, (progress) => context.progress(progress))
     const { addresses } = group
@@ -67,18 +45,12 @@ async function join(context: VerbContext, path: string, options: JoinVerbOptions
       `site ${db.siteId} listens on ${addresses.join(', ')}`,
     )
     printWhatWas(group, lines)
-    if (path !== ':memory:') {
-      control = await ControlServer.start({ host: context.host, location: path, port: new LocalPort(db) })
-    }
-    const end = await endOf(group, context, () => control?.stop())
+    await offer()
+    const end = await endOf(group, context, withdraw)
     printGroupEnd(end, lines)
     if (end.cause !== undefined) context.output.error(end.cause)
     return exitCodeOfGroup(end)
-  } finally {
-    await control?.stop()
-    await db.close()
-    await lines.end()
-  }
+  })
 }
 
 /** What had happened before anybody could listen: a site that founds a group is its master at once. */
@@ -91,13 +63,9 @@ function printWhatWas(group: Group, lines: EventLines): void {
 }
 
 /** Waits for a signal, or for what else ends the membership; after it nobody asks this process any more. */
-async function endOf(
-  group: Group,
-  context: VerbContext,
-  stopControl: () => Promise<void> | undefined,
-): Promise<GroupEnd> {
+async function endOf(group: Group, context: VerbContext, withdraw: () => Promise<void>): Promise<GroupEnd> {
   await Promise.race([group.stopped, whenAborted(context.io.interrupted)])
-  await stopControl()
+  await withdraw()
   await group.leave()
   return await group.stopped
 }

@@ -2,13 +2,8 @@
 
 import type { Command } from 'commander'
 import { type CommandRun, defineVerb, type VerbContext } from '../command.ts'
-import { ControlServer } from '../control/control-server.ts'
-import { printDatabaseEvents } from '../database-events.ts'
-import { EventLines } from '../event-lines.ts'
 import type { ExitCode } from '../exit-codes.ts'
-import { library } from '../library.ts'
-import { type ByteDatabase, LocalPort, viewEncodings } from '../local-port.ts'
-import { oneOf } from '../options.ts'
+import { type SiteOptions, siteOptions, withRunningSite } from '../running-site.ts'
 import {
   exitCodeOfServing,
   printMasterEvents,
@@ -19,10 +14,7 @@ import {
 } from '../serving.ts'
 import { whenAborted } from '../signals.ts'
 
-interface ServeVerbOptions extends ServingOptions {
-  readonly site?: string
-  readonly durability?: 'sync' | 'written' | 'memory'
-}
+type ServeVerbOptions = ServingOptions & SiteOptions
 
 const defaultListen = 'tcp://127.0.0.1:0'
 
@@ -43,35 +35,17 @@ export function defineServe(program: Command, run: CommandRun): Command {
     ],
     options: (command) => {
       servingOptions(command, `where to listen; may be given again; default ${defaultListen}`)
-      command
-        .option('--site <id>', 'the durable id of this site, given once; default: a random one')
-        .option(
-          '--durability <how>',
-          'of commits here: sync (default), written or memory',
-          oneOf(['sync', 'written', 'memory']),
-        )
+      siteOptions(command)
     },
     action: async (context, [path = ''], options) => await serve(context, path, options),
   })
 }
 
 async function serve(context: VerbContext, path: string, options: ServeVerbOptions): Promise<ExitCode> {
-  const lines = new EventLines(context.output)
-  const { site, durability } = options
-  const { open } = await library()
-  const db: ByteDatabase = await open<Uint8Array, Uint8Array>(path, {
-    ...viewEncodings,
-    ...(site === undefined ? {} : { site }),
-    ...(durability === undefined ? {} : { durability }),
-  })
-  let control: ControlServer | undefined
-  try {
-    printDatabaseEvents(db, lines)
+  return await withRunningSite(context, { ...options, path }, async ({ db, lines, offer, withdraw }) => {
     const master = await db.serve(toServeOptions(options, options.listen ?? [defaultListen]))
     printMasterEvents(master, lines)
-    if (path !== ':memory:') {
-      control = await ControlServer.start({ host: context.host, location: path, port: new LocalPort(db) })
-    }
+    await offer()
     const { term } = db.status()
     const { addresses } = master
     lines.print(
@@ -80,14 +54,10 @@ async function serve(context: VerbContext, path: string, options: ServeVerbOptio
       `site ${db.siteId} is master in term ${term}, listening on ${addresses.join(', ')}`,
     )
     await Promise.race([master.stopped, whenAborted(context.io.interrupted)])
-    await control?.stop()
+    await withdraw()
     await master.stop()
     const end = await master.stopped
     printServeEnd(end, lines)
     return exitCodeOfServing(end)
-  } finally {
-    await control?.stop()
-    await db.close()
-    await lines.end()
-  }
+  })
 }
