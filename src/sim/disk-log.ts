@@ -45,6 +45,9 @@ export class DiskLog {
   /** Segments that were read, in order; the last one may go on. */
   #walks: Walk[] = []
   #firstLsn = 1
+  /** Which disk was read, and how far it had changed then. */
+  #disk: object | undefined
+  #readAtChange = -1
   #state: DurableState | undefined
   #stateContent: MemoryContent | undefined
   readonly #window: Uint8Array = new Uint8Array(windowBytes)
@@ -94,6 +97,10 @@ export class DiskLog {
   }
 
   readOn(): void {
+    const { disk } = this.#site.machine
+    if (disk === this.#disk && disk.durableChanges === this.#readAtChange) return
+    this.#disk = disk
+    this.#readAtChange = disk.durableChanges
     const segments = this.#segments()
     const known = this.#walks.length
     const isSame =

@@ -1,6 +1,7 @@
 // Terms and votes: one master in each term, and what a site has told of its term and its vote was on its disk before,
 // and is never taken back - not after a crash either.
 
+import { readU32 } from '../log/record-format.ts'
 import { decodeMessage } from '../replication/message-codec.ts'
 import type { Message as CoreMessage } from '../replication/messages.ts'
 import type { Message } from './network-link.ts'
@@ -35,6 +36,9 @@ export class OneMasterPerTerm implements SiteJudge {
     }
   }
 }
+
+/** In the envelope of a message. */
+const termOffset = 8
 
 interface Told {
   term: number
@@ -71,13 +75,25 @@ export class TermsAndVotes implements SiteJudge {
     }
   }
 
+  /** Names of types by their numbers. Most messages are of no account here, and need not be read to the end. */
+  readonly #types: Map<number, CoreMessage['type']> = new Map()
+
+  #isOfAccount(site: SimSite, control: Uint8Array): boolean {
+    const told = this.#told.get(site)
+    const type = this.#types.get(control[0] as number)
+    if (told === undefined || type === undefined || readU32(control, termOffset) !== told.term) return true
+    return told.term > told.durableTerm || type === 'vote' || type === 'voteRequest' || type === 'ack'
+  }
+
   #sent(bench: BenchView, site: SimSite, to: string, message: Message): void {
+    if (!this.#isOfAccount(site, message.control)) return
     const result = decodeMessage(message.control)
     if (!result.ok) {
       bench.violate(this, `${site.name} sent what is no message`)
       return
     }
     const sent = result.message
+    this.#types.set(message.control[0] as number, sent.type)
     // A site that has no data yet speaks in the term of the database that it is about to copy.
     if (sent.term === 0 || site.db?.site.core.databaseId === undefined) return
     let told = this.#told.get(site)

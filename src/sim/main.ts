@@ -53,7 +53,9 @@ async function main(): Promise<void> {
     const fault = faultOf(result)
     if (fault !== undefined) {
       failed++
-      console.log(`seed ${result.seed} failed: ${replayLine(result.seed, settings)}\n  ${fault}`)
+      // Whoever reads the JSON finds the fault in it: nothing else goes between its lines.
+      const tell = settings.json ? console.error : console.log
+      tell(`seed ${result.seed} failed: ${replayLine(result.seed, settings)}\n  ${fault}`)
     }
     if (!settings.json) showProgress(summary.seeds, settings.seeds, failed, startedMs)
   }

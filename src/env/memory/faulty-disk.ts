@@ -90,6 +90,9 @@ export class FaultyDisk implements DiskModel {
     this.#journalOf(file).changes.push({ kind: 'truncate', size })
   }
 
+  /** Grows with every change of what is durable, in files and in names. */
+  durableChanges = 0
+
   beginSync(file: MemoryFile, path: string): () => CoterieError | null {
     this.syncs++
     const fails = isDue(this.#syncsToFail, path)
@@ -100,6 +103,7 @@ export class FaultyDisk implements DiskModel {
       // A sync that began later may have settled these changes already.
       const changes = journal.changes.splice(0, Math.max(0, upTo - journal.settled))
       journal.settled += changes.length
+      this.durableChanges++
       if (fails) {
         journal.durable = this.#survivorOf(journal.durable, changes, this.#keepFor('random'))
         return memoryError('EIO', { path, syscall: 'fdatasync' })
@@ -129,6 +133,7 @@ export class FaultyDisk implements DiskModel {
       else kept.unshift(links)
     }
     for (const links of synced) applyNames(this.#durableNames, links)
+    this.durableChanges++
     this.#nameChanges = kept
   }
 
@@ -139,6 +144,7 @@ export class FaultyDisk implements DiskModel {
   damage(file: MemoryFile, options: { readonly at: number; readonly mask: number }): void {
     const { at, mask } = options
     const journal = this.#journalOf(file)
+    this.durableChanges++
     flip(file.content, at, mask)
     if (at < journal.durable.size) flip(journal.durable, at, mask)
     for (const change of journal.changes) {
@@ -151,6 +157,7 @@ export class FaultyDisk implements DiskModel {
   overwrite(file: MemoryFile, options: { readonly at: number; readonly bytes: Uint8Array }): void {
     const { at, bytes } = options
     const journal = this.#journalOf(file)
+    this.durableChanges++
     file.content.write(bytes, at)
     if (at < journal.durable.size) journal.durable.write(bytes.subarray(0, journal.durable.size - at), at)
     journal.changes.push({ kind: 'write', at, bytes: bytes.slice() })
@@ -207,6 +214,7 @@ export class FaultyDisk implements DiskModel {
     this.#dead = true
     const heir = new FaultyDisk({ prng: this.#prng })
     heir.full = this.full
+    heir.durableChanges = this.durableChanges
     heir.#files = this.#files
     heir.#durableNames = this.#durableNames
     heir.#nameChanges = this.#nameChanges

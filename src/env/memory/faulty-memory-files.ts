@@ -97,6 +97,11 @@ export class FaultyMemoryFiles extends MemoryFiles {
     return found.sort((a, b) => (a.path < b.path ? -1 : 1))
   }
 
+  /** Grows with every change of what a crash would leave in any case. */
+  get durableChanges(): number {
+    return this.#disk.durableChanges
+  }
+
   /** The bytes of a file that are certain to survive a crash; undefined if not even its name is. For judges: read only. */
   durableFile(path: string): MemoryContent | undefined {
     const node = this.#durableNode(path)
