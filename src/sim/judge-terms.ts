@@ -40,6 +40,9 @@ export class OneMasterPerTerm implements SiteJudge {
 /** In the envelope of a message. */
 const termOffset = 8
 
+/** What is judged for more than its term: a hand-over gives a vote too. */
+const pledges: readonly CoreMessage['type'][] = ['vote', 'voteRequest', 'handover', 'ack']
+
 interface Told {
   term: number
   /** Whom it granted its vote, by term. */
@@ -82,7 +85,7 @@ export class TermsAndVotes implements SiteJudge {
     const told = this.#told.get(site)
     const type = this.#types.get(control[0] as number)
     if (told === undefined || type === undefined || readU32(control, termOffset) !== told.term) return true
-    return told.term > told.durableTerm || type === 'vote' || type === 'voteRequest' || type === 'ack'
+    return told.term > told.durableTerm || pledges.includes(type)
   }
 
   #sent(bench: BenchView, site: SimSite, to: string, message: Message): void {
@@ -117,6 +120,7 @@ export class TermsAndVotes implements SiteJudge {
     }
     if (sent.type === 'voteRequest') this.#voted(bench, { site, to: site.name, told, term: sent.term })
     if (sent.type === 'vote' && sent.granted) this.#voted(bench, { site, to, told, term: sent.forTerm })
+    if (sent.type === 'handover') this.#voted(bench, { site, to, told, term: sent.term })
     if (sent.type === 'ack' && !sent.busy) this.#once(bench, { site, to, term: sent.term, of: told.acks })
   }
 
