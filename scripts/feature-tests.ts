@@ -30,7 +30,7 @@ export function taggedTestsIn(file: string, tokens: readonly Token[]): TaggedTes
   return found
 }
 
-/** Every tagged test of the project that runs. `root` ends in a slash. */
+/** Every tagged test of the project that runs. */
 export function findTaggedTests(root: string = projectFolder): TaggedTest[] {
   const seen = new Set<string>()
   const found: TaggedTest[] = []
@@ -39,7 +39,7 @@ export function findTaggedTests(root: string = projectFolder): TaggedTest[] {
   for (let file = waiting.pop(); file !== undefined; file = waiting.pop()) {
     if (seen.has(file) || !existing.has(file)) continue
     seen.add(file)
-    const { tokens } = tokenize(readFileSync(`${root}${file}`, 'utf8'))
+    const { tokens } = tokenize(readFileSync(`${root}/${file}`, 'utf8'))
     found.push(...taggedTestsIn(file, tokens))
     for (const { specifier } of importsOf(tokens)) {
       if (specifier?.startsWith('.')) waiting.push(resolveRelative(file, specifier))

@@ -4,15 +4,20 @@
 //   npm test -- log crash      those whose path contains `log` or `crash`
 //   npm run test:all           the long ones too, with COTERIE_TEST_ALL=1, by which tests choose their rounds
 //
-// Two files run at a time: many of them start processes of their own.
+// The sources and the tests are compiled into `.build/` first. Two files run at a time: many of them start processes of
+// their own.
 
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { cpSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { filesIn, projectFolder } from './files.ts'
 
-const options = process.argv.slice(2).filter((argument) => argument.startsWith('-'))
+const copy = join(projectFolder, '.build')
+
+const asked = process.argv.slice(2).filter((argument) => argument.startsWith('-'))
 const filters = process.argv.slice(2).filter((argument) => !argument.startsWith('-'))
-const all = options.includes('--all')
-const stray = options.find((option) => option !== '--all')
+const all = asked.includes('--all')
+const stray = asked.find((option) => option !== '--all')
 const matching = filesIn('test', '.test.ts').filter(
   (file) => filters.length === 0 || filters.some((filter) => file.includes(filter)),
 )
@@ -22,13 +27,29 @@ if (stray !== undefined) fail(`unknown option ${stray}; there is only --all`)
 else if (files.length === 0) {
   const leftOut = matching.length === 0 ? '' : `; ${matching.join(', ')} is long and needs --all`
   fail(`no test file matches ${filters.join(' ') || 'test/**/*.test.ts'}${leftOut}`)
-} else run()
+} else if (compile()) run()
+else fail('the sources do not compile')
+
+/** Once for all: hundreds of processes, tests and what they start, would each translate what they load. */
+function compile(): boolean {
+  rmSync(copy, { recursive: true, force: true })
+  const compiler = join(projectFolder, 'node_modules/typescript/bin/tsc')
+  const { status } = spawnSync(process.execPath, [compiler, '-p', 'tsconfig.tests.json'], {
+    cwd: projectFolder,
+    stdio: 'inherit',
+  })
+  cpSync(join(projectFolder, 'package.json'), join(copy, 'package.json'))
+  return status === 0
+}
 
 function run(): void {
   // A hang must end in the runner's summary too, long before whoever runs this loses patience.
   const timeoutMs = all ? 3_600_000 : 300_000
   const flags = ['--test-concurrency=2', '--test-reporter=spec', `--test-timeout=${timeoutMs}`]
-  const runner = spawn(process.execPath, ['--import', 'tsx', '--test', ...flags, ...files], {
+  const compiled = files.map((file) => join(copy, file.replace(/\.ts$/, '.js')))
+  // Stack traces name the files that one reads.
+  const options = ['--enable-source-maps', '--test', ...flags, ...compiled]
+  const runner = spawn(process.execPath, options, {
     cwd: projectFolder,
     stdio: 'inherit',
     env: all ? { ...process.env, COTERIE_TEST_ALL: '1' } : process.env,

@@ -6,7 +6,7 @@
 // under another address, is ended. Of two sites that are linked by both, the one of the greater id gives up its own.
 
 import { asError, CoterieError, isCoterieError } from '../base/errors.ts'
-import type { PeerId } from '../replication/core-options.ts'
+import type { PeerId, SiteView } from '../replication/core-options.ts'
 import { parseAddress } from '../transport/address.ts'
 import type { TransportRegistry } from '../transport/registry.ts'
 import { BackOff } from './back-off.ts'
@@ -64,18 +64,19 @@ export class Mesh {
   tick(now: number): void {
     if (this.#closing.signal.aborted || now < this.#dueAt) return
     this.#dueAt = now + this.#options.retryMinMs
-    const wanted = this.#wanted(now)
+    const { sites } = this.#options.site.core
+    const wanted = this.#wanted(now, sites)
     for (const place of this.#places.values()) {
       if (wanted.has(place.address)) continue
       this.#end(place, 'the site is not at this address any more')
       this.#places.delete(place.address)
     }
-    for (const address of wanted) this.#tend(this.#placeAt(address), now)
+    for (const address of wanted) this.#tend(this.#placeAt(address), { now, sites })
   }
 
-  #wanted(now: number): Set<string> {
+  #wanted(now: number, sites: readonly SiteView[]): Set<string> {
     const { site, seeds } = this.#options
-    const { membership, sites } = site.core
+    const { membership } = site.core
     const wanted = new Set<string>()
     for (const member of membership?.members ?? []) if (member.site !== site.site) wanted.add(member.address)
     const removed = new Set(membership?.removed)
@@ -101,10 +102,10 @@ export class Mesh {
     return place
   }
 
-  #tend(place: Place, now: number): void {
+  #tend(place: Place, { now, sites }: { readonly now: number; readonly sites: readonly SiteView[] }): void {
     if (place.dialing || place.peer !== undefined || !place.backOff.isDue(now)) return
-    const there = place.site ?? this.#siteAt(place.address)
-    if (there !== undefined && (this.#isLinked(there) || this.#isLinkedByTheOther(there))) return
+    const there = place.site ?? this.#siteAt(place.address, sites)
+    if (there !== undefined && (this.#isLinked(there) || this.#isLinkedByTheOther(there, sites))) return
     place.dialing = true
     this.#dial(place).catch((error: unknown) => this.#options.site.engine.fail(error))
   }
@@ -117,17 +118,16 @@ export class Mesh {
   }
 
   /** Who is known to be at an address. */
-  #siteAt(address: string): string | undefined {
-    const { membership, sites } = this.#options.site.core
+  #siteAt(address: string, sites: readonly SiteView[]): string | undefined {
+    const { membership } = this.#options.site.core
     return (
       membership?.members.find((member) => member.address === address)?.site ??
       sites.find((view) => view.address === address)?.site
     )
   }
 
-  #isLinkedByTheOther(there: string): boolean {
-    const { site, core } = this.#options.site
-    return there < site && core.sites.some((view) => view.site === there && view.linked)
+  #isLinkedByTheOther(there: string, sites: readonly SiteView[]): boolean {
+    return there < this.#options.site.site && sites.some((view) => view.site === there && view.linked)
   }
 
   async #dial(place: Place): Promise<void> {

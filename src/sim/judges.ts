@@ -60,10 +60,13 @@ export class Bench implements Judge {
   readonly ledger: Ledger = new Ledger()
   readonly sights: Map<SimSite, Sight> = new Map()
   readonly #judges: readonly SiteJudge[]
+  /** Those that look after every event: few. */
+  readonly #watchful: readonly SiteJudge[]
   #isOpen: boolean = false
 
   constructor(judges: readonly SiteJudge[]) {
     this.#judges = judges
+    this.#watchful = judges.filter((judge) => judge.afterEvent !== undefined)
   }
 
   afterEvent(world: World): void {
@@ -72,14 +75,14 @@ export class Bench implements Judge {
     for (const site of world.touched) {
       const sight = this.#sightOf(site)
       if (!sight.look() || !sight.isOpen) continue
-      this.#each(view, (judge) => judge.moved?.(sight, view))
+      this.#each(this.#judges, view, (judge) => judge.moved?.(sight, view))
     }
-    this.#each(view, (judge) => judge.afterEvent?.(view))
+    this.#each(this.#watchful, view, (judge) => judge.afterEvent?.(view))
   }
 
   /** What the code under test throws at a judge it throws at its users too. */
-  #each(view: BenchView, look: (judge: SiteJudge) => void): void {
-    for (const judge of this.#judges) {
+  #each(judges: readonly SiteJudge[], view: BenchView, look: (judge: SiteJudge) => void): void {
+    for (const judge of judges) {
       try {
         look(judge)
       } catch (error) {
@@ -91,7 +94,7 @@ export class Bench implements Judge {
   atEnd(world: World): void {
     const view = this.#viewOf(world)
     for (const site of world.sites) this.#sightOf(site).disk.readOn()
-    this.#each(view, (judge) => judge.atEnd?.(view))
+    this.#each(this.#judges, view, (judge) => judge.atEnd?.(view))
   }
 
   #open(view: BenchView): void {

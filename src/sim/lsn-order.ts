@@ -57,6 +57,8 @@ class Order {
   /** Who put a value: by key, then value. */
   readonly #writers: Map<string, Map<string, LoggedTransaction>> = new Map()
   readonly #spans: Map<LoggedTransaction, Span> = new Map()
+  /** Writers of each key that may have any LSN or none. */
+  readonly #unsure: Map<string, LoggedTransaction[]> = new Map()
   /** Deletes that may have happened, by key. */
   readonly #unsureDeletes: Map<string, LoggedTransaction[]> = new Map()
 
@@ -78,6 +80,7 @@ class Order {
       if (value !== undefined) this.#nameWriter(key, value, transaction)
       else if (lsn === undefined) push(this.#unsureDeletes, key, transaction)
       if (lsn !== undefined) push(this.#known, key, transaction)
+      else if (value !== undefined) push(this.#unsure, key, transaction)
     }
   }
 
@@ -196,8 +199,8 @@ class Order {
     if (gap.from > gap.to) return undefined
     const unsure = value === undefined ? (this.#unsureDeletes.get(key) ?? []) : []
     if (unsure.some((each) => this.#overlaps(each, gap.from, gap.to))) return undefined
-    for (const writer of this.#writers.get(key)?.values() ?? []) {
-      if (writer.lsn !== undefined || writer === reader) continue
+    for (const writer of this.#unsure.get(key) ?? []) {
+      if (writer === reader) continue
       const span = this.#spans.get(writer)
       if (span === undefined || span.from < gap.from || span.to > gap.to) continue
       return {

@@ -7,9 +7,9 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
+import { projectFolder } from '../../scripts/files.ts'
 
-const project = fileURLToPath(new URL('../..', import.meta.url))
+const project = projectFolder
 const work = mkdtempSync(join(tmpdir(), 'coterie-package-'))
 const consumer = join(work, 'consumer')
 let packed: string[] = []

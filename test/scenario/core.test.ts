@@ -5,9 +5,10 @@ import assert from 'node:assert/strict'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { test } from 'node:test'
+import { projectFolder } from '../../scripts/files.ts'
 import { runScript } from '../support/core-script.ts'
 
-const folder = import.meta.dirname
+const folder = path.join(projectFolder, 'test/scenario')
 const isRewriting = process.env.COTERIE_REWRITE === '1'
 
 for (const file of readdirSync(folder).filter((name) => /^core-.*\.txt$/.test(name))) {

@@ -2,6 +2,7 @@
 // What it wrote to stderr is in the error of whoever waited for it in vain.
 
 import { type ChildProcess, fork } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { atEnd } from './at-end.ts'
@@ -26,9 +27,13 @@ export interface NextOptions {
   readonly timeoutMs?: number
 }
 
-/** Starts `script`: a path, or a URL such as `new URL('./child.ts', import.meta.url)`. TypeScript runs through tsx. */
+/**
+ * Starts `script`: a path, or a URL such as `new URL('./child.ts', import.meta.url)`. TypeScript runs through tsx; from
+ * the compiled copy of the tests, what stands beside it is compiled too.
+ */
 export function startChild(t: TestContext, script: string | URL, options: ChildOptions = {}): Child {
-  const path = script instanceof URL ? fileURLToPath(script) : script
+  const named = script instanceof URL ? fileURLToPath(script) : script
+  const path = existsSync(named) ? named : named.replace(/\.ts$/, '.js')
   const loader = path.endsWith('.ts') ? ['--import', import.meta.resolve('tsx')] : []
   const { namespace } = options
   // `ip` enters the namespace and becomes node: the id of the process, signals and IPC are as without it.

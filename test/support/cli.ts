@@ -5,11 +5,11 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
-import { fileURLToPath } from 'node:url'
+import { projectFolder } from '../../scripts/files.ts'
 import { atEnd } from './at-end.ts'
 
-const sources = fileURLToPath(new URL('../../src/', import.meta.url))
-const built = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+const sources = join(projectFolder, 'src')
+const built = join(projectFolder, 'dist/cli/main.js')
 
 /** What Node is given to run the command. */
 const command: readonly string[] = isBuilt()

@@ -9,6 +9,7 @@ import * as os from 'node:os'
 import * as path from 'node:path'
 import { after, before, test } from 'node:test'
 import { pathToFileURL } from 'node:url'
+import { projectFolder } from '../../scripts/files.ts'
 import { utf8Decode, utf8Encode } from '../../src/base/bytes.ts'
 import { isCoterieError } from '../../src/base/errors.ts'
 import type { OpenFile } from '../../src/env/host.ts'
@@ -169,7 +170,7 @@ test('a lock excludes a second handle in the same process until it is released',
 
 test('a lock excludes other processes and dies with its own, even when that is killed', async () => {
   const file = files.join(folder, 'lock-of-process')
-  const hostModule = pathToFileURL(path.resolve(import.meta.dirname, '../../src/env/node/node-host.ts')).href
+  const hostModule = pathToFileURL(path.join(projectFolder, 'src/env/node/node-host.ts')).href
   const script = `
     const { nodeHost } = await import(${JSON.stringify(hostModule)})
     const lock = await nodeHost().files.lock(process.argv[1])

@@ -3,11 +3,13 @@
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
+import { projectFolder } from '../../scripts/files.ts'
 import { CoterieError, type ErrorCode, errorCatalogue } from '../../src/base/errors.ts'
 import { exitCodeMeanings, exitCodeOf } from '../../src/cli/exit-codes.ts'
 
-const page = readFileSync(new URL('../../docs/errors.md', import.meta.url), 'utf8')
+const page = readFileSync(join(projectFolder, 'docs/errors.md'), 'utf8')
 
 /** The text under each code's heading, in the order of the page. */
 const entries = new Map(

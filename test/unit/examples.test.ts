@@ -3,11 +3,13 @@
 
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
+import { projectFolder } from '../../scripts/files.ts'
 import { startChild } from '../support/child.ts'
 import { withTempFolder } from '../support/temp-folder.ts'
 
-const examples = new URL('../../examples/', import.meta.url)
+const examples = join(projectFolder, 'examples')
 
 /** What each example prints: the words that show that it did what it says. */
 const expected: Readonly<Record<string, readonly RegExp[]>> = {
@@ -36,7 +38,7 @@ const expected: Readonly<Record<string, readonly RegExp[]>> = {
 
 for (const [name, lines] of Object.entries(expected)) {
   test(`the example ${name} runs and prints what it promises`, async (t) => {
-    const child = startChild(t, new URL(name, examples), { cwd: withTempFolder(t) })
+    const child = startChild(t, join(examples, name), { cwd: withTempFolder(t) })
     const exit = await child.exited
     assert.deepEqual({ ...exit, stderr: child.stderr }, { code: 0, signal: null, stderr: '' })
     for (const line of lines) assert.match(child.stdout, line)
@@ -46,7 +48,7 @@ for (const [name, lines] of Object.entries(expected)) {
 test('the README example goes on with its own data when it is run again', async (t) => {
   const cwd = withTempFolder(t)
   for (const run of [1, 2]) {
-    const child = startChild(t, new URL('readme.ts', examples), { cwd })
+    const child = startChild(t, join(examples, 'readme.ts'), { cwd })
     assert.deepEqual({ ...(await child.exited), stderr: child.stderr }, { code: 0, signal: null, stderr: '' })
     assert.match(child.stdout, new RegExp(`^run ${run} is record \\d+, on 2 sites$`, 'm'))
   }
@@ -61,8 +63,8 @@ for (const [name, library, language] of [
   ['group.mjs', '../dist/index.js', 'js'],
 ] as const) {
   test(`README.md quotes examples/${name}, but for the name of the package`, () => {
-    const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
-    const source = readFileSync(new URL(name, examples), 'utf8')
+    const readme = readFileSync(join(projectFolder, 'README.md'), 'utf8')
+    const source = readFileSync(join(examples, name), 'utf8')
     const code = source.slice(source.indexOf('\nimport ') + 1).replace(`'${library}'`, "'coterie'")
     assert.ok(
       readme.includes(`\`\`\`${language}\n${code}\`\`\`\n`),

@@ -2,8 +2,9 @@
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { join } from 'node:path'
 import { test } from 'node:test'
-import { fileURLToPath } from 'node:url'
+import { projectFolder } from '../../scripts/files.ts'
 import { checkFloors } from '../../scripts/floor-rules.ts'
 import { importsOf, resolveRelative, tokenize } from '../../scripts/tokens.ts'
 
@@ -220,7 +221,7 @@ test('imports are found in all their forms, and import.meta and members named im
 })
 
 test('the check of the real tree prints one line per violation and a total that its exit code agrees with', () => {
-  const script = fileURLToPath(new URL('../../scripts/floors.ts', import.meta.url))
+  const script = join(projectFolder, 'scripts/floors.ts')
   const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', script], {
     encoding: 'utf8',
   })

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
+import { projectFolder } from '../../scripts/files.ts'
 import type { RecordBatch } from '../../src/base/batch.ts'
 import { utf8Encode } from '../../src/base/bytes.ts'
 import { noTerm, toTerm } from '../../src/base/lsn.ts'
@@ -13,7 +14,7 @@ import { placeBeforeAll, recordKind } from '../../src/log/record-format.ts'
 import { databaseId, segmentFile, store, testHost } from '../support/log-fixture.ts'
 import { withTempFolder } from '../support/temp-folder.ts'
 
-const documentPath = new URL('../../docs/log-format.md', import.meta.url)
+const documentPath = join(projectFolder, 'docs/log-format.md')
 const wallMs = 1_700_000_000_000
 
 /** Two flushes: a reign that begins and one commit; then another commit, which a mark precedes. */
