@@ -60,10 +60,12 @@ export class TermsAndVotes implements SiteJudge {
 
   begin(bench: BenchView): void {
     const { world } = bench
-    world.network.onSend = (link, message): void => {
-      const site = world.site(link.from)
-      if (site !== undefined && !site.isSuspect) this.#sent(bench, site, link.to, message)
-    }
+    world.network.observers.push({
+      sent: (link, message): void => {
+        const site = world.site(link.from)
+        if (site !== undefined && !site.isSuspect) this.#sent(bench, site, link.to, message)
+      },
+    })
   }
 
   moved(sight: Sight, bench: BenchView): void {

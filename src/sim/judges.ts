@@ -22,6 +22,7 @@ import {
   RolledBackIsReported,
 } from './judge-records.ts'
 import { ReadersSeeAPrefix, RowsFollowTheLog } from './judge-rows.ts'
+import { EndedSessionsAreIgnored } from './judge-sessions.ts'
 import { OneMasterPerTerm, TermsAndVotes } from './judge-terms.ts'
 import { Ledger } from './ledger.ts'
 import { type BenchView, Sight, type SiteJudge } from './sight.ts'
@@ -34,6 +35,7 @@ export function createJudges(): Judge[] {
     new Bench([
       new OneMasterPerTerm(),
       new TermsAndVotes(),
+      new EndedSessionsAreIgnored(),
       new LogsAndDisks(),
       new DamageIsNotCutOff(),
       new NothingPermanentIsUndone(),

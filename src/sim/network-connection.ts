@@ -221,7 +221,7 @@ export class ConnectionSide implements Connection {
       const messageBytes = message.control.length + message.payload.length
       if (messageBytes > this.#frameBytesMax) this.#refuse(messageBytes)
       else {
-        this.#wire.delivered(this.#back, message)
+        this.#wire.delivered(this.#back, this.number, message)
         this.#handlers.message(message.control, message.payload)
       }
       if (inbox.length > 0) this.host.deliver(0, this.#deliver)

@@ -37,6 +37,14 @@ export interface Message {
   readonly bytes: number
 }
 
+export interface PastMessage {
+  readonly connection: number
+  readonly message: Message
+}
+
+/** So many messages are the opening of a connection. */
+const openingMessages = 12
+
 /** One direction between two sites, over all the connections there ever are. */
 export class Link {
   readonly from: string
@@ -53,11 +61,23 @@ export class Link {
   readonly held: (() => void)[] = []
   heldBytes = 0
   /** A few messages of the past, for replays. */
-  readonly past: { readonly connection: number; readonly message: Message }[] = []
+  readonly past: PastMessage[] = []
+  /** A few of those with which connections began. */
+  readonly openings: PastMessage[] = []
+  #connection: number = -1
+  #sentOnIt = 0
 
   constructor(from: string, to: string) {
     this.from = from
     this.to = to
+  }
+
+  /** A message goes on its way. True: it belongs to the opening of its connection. */
+  isOpening(connection: number): boolean {
+    if (connection < this.#connection) return false
+    if (connection > this.#connection) this.#sentOnIt = 0
+    this.#connection = connection
+    return ++this.#sentOnIt <= openingMessages
   }
 
   get faults(): LinkFaults {
@@ -98,6 +118,6 @@ export interface Wire {
   /** Sends a message on its way; `arrive` is called for every copy that gets there. */
   transmit(link: Link, connection: number, message: Message, arrive: (message: Message) => void): void
   /** A message has come to those that it was sent to. */
-  delivered(link: Link, message: Message): void
+  delivered(link: Link, connection: number, message: Message): void
   closed(side: object): void
 }

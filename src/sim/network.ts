@@ -20,6 +20,8 @@ import { ConnectionSide } from './network-connection.ts'
 import { Link, type Message, type NetworkCounts, type Wire } from './network-link.ts'
 
 const pastMax = 32
+/** At least so often a message of an opening is followed by one of an earlier opening, where there are replays at all. */
+const openingReplayChance = 0.1
 
 /** Sees what the network does, for the fingerprint and the story. */
 export type NetworkWatcher = (
@@ -27,6 +29,14 @@ export type NetworkWatcher = (
   link: Link,
   message: Message,
 ) => void
+
+/** Sees messages as sites give and take them. For judges. */
+export interface MessageObserver {
+  /** Before anything happens to it. */
+  sent?(link: Link, message: Message, connection: number): void
+  /** Before the site that it has come to looks at it. */
+  delivered?(link: Link, message: Message, connection: number): void
+}
 
 export class SimulatedNetwork implements Wire {
   readonly clock: VirtualClock
@@ -46,8 +56,7 @@ export class SimulatedNetwork implements Wire {
   /** The chance that the other side of a connection that ends does not learn of it. */
   halfOpenChance = 0
   watcher: NetworkWatcher | undefined
-  /** Sees each message as a site sends it, before anything happens to it. For judges. */
-  onSend: ((link: Link, message: Message) => void) | undefined
+  readonly observers: MessageObserver[] = []
   readonly #links: Map<string, Map<string, Link>> = new Map()
   readonly #listeners: Map<string, { site: string; host: SimulatedHost; options: ListenOptions }> = new Map()
   readonly #siteOf: Map<string, string> = new Map()
@@ -144,8 +153,9 @@ export class SimulatedNetwork implements Wire {
     return this.#up.has(site)
   }
 
-  delivered(link: Link, message: Message): void {
+  delivered(link: Link, connection: number, message: Message): void {
     this.watcher?.('deliver', link, message)
+    for (const observer of this.observers) observer.delivered?.(link, message, connection)
   }
 
   closed(side: ConnectionSide): void {
@@ -275,7 +285,7 @@ export class SimulatedNetwork implements Wire {
     const message = this.#copiesMessages ? copyOf(sent) : sent
     const { faults } = link
     counts.sent++
-    this.onSend?.(link, message)
+    for (const observer of this.observers) observer.sent?.(link, message, connection)
     if (link.isCut && !link.holdsWhileCut) {
       counts.dropped++
       this.watcher?.('drop', link, message)
@@ -327,8 +337,11 @@ export class SimulatedNetwork implements Wire {
   }
 
   #replay(link: Link, connection: number, message: Message, arrive: (message: Message) => void): void {
-    const { past } = link
-    if (this.prng.chance(link.faults.replayChance)) {
+    const { replayChance } = link.faults
+    // The first words of a connection are what the first words of an earlier one are most easily taken for.
+    const isOpening = link.isOpening(connection)
+    const past = isOpening ? link.openings : link.past
+    if (this.prng.chance(isOpening ? Math.max(replayChance, openingReplayChance) : replayChance)) {
       const old = past.filter((each) => each.connection !== connection)
       if (old.length > 0) {
         this.counts.replayed++
@@ -340,7 +353,7 @@ export class SimulatedNetwork implements Wire {
     const entry = { connection, message }
     // Those of connections that are gone stay longer than those of a busy one that is not.
     if (past.length < pastMax) past.push(entry)
-    else if (this.prng.chance(0.1)) past[this.prng.below(pastMax)] = entry
+    else if (this.prng.chance(isOpening ? 0.5 : 0.1)) past[this.prng.below(pastMax)] = entry
   }
 
   #orderedDelay(link: Link, bytes = 0): number {

@@ -25,7 +25,7 @@ export interface SeedCrash {
 export type SeedResult = SimReport | SeedCrash
 
 /** A seed that takes longer than this, in real time, will not end. */
-const seedMsMax = 300_000
+const seedMsMax = 900_000
 
 export async function runTask(task: SeedTask, trace?: (line: string) => void): Promise<SimReport> {
   const options = { ...task.settings, seed: task.seed }
@@ -43,6 +43,8 @@ export async function runTask(task: SeedTask, trace?: (line: string) => void): P
 
 /** The life of a worker: seeds come as messages, and reports go back. */
 export function serveTasks(): void {
+  // Nobody is left to be told anything.
+  process.on('disconnect', () => process.exit())
   process.on('message', (task: SeedTask) => {
     runTask(task).then(
       (report) => process.send?.(report),

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { RecordBatch, RecordPlace } from '../../src/base/batch.ts'
+import { emptyBytes } from '../../src/base/bytes.ts'
 import type { History } from '../../src/base/history.ts'
 import type { Lsn, Term } from '../../src/base/lsn.ts'
 import { codecOf } from '../../src/database/encoding.ts'
@@ -26,8 +27,11 @@ import {
   RolledBackIsReported,
 } from '../../src/sim/judge-records.ts'
 import { RowsFollowTheLog } from '../../src/sim/judge-rows.ts'
+import { EndedSessionsAreIgnored } from '../../src/sim/judge-sessions.ts'
 import { OneMasterPerTerm, TermsAndVotes } from '../../src/sim/judge-terms.ts'
 import { Ledger } from '../../src/sim/ledger.ts'
+import type { MessageObserver } from '../../src/sim/network.ts'
+import { Link } from '../../src/sim/network-link.ts'
 import type { BenchView, Position, Sight, SiteJudge } from '../../src/sim/sight.ts'
 import { keyText } from '../../src/store/key-text.ts'
 
@@ -77,13 +81,27 @@ class TestBench implements BenchView {
     acknowledged: [] as unknown[],
     handedOver: [] as unknown[],
     settings: { sites: 3, electionTimeoutMs: 300 },
-    network: { sides: [] as unknown[], onSend: undefined as unknown },
+    network: { sides: [] as unknown[], observers: [] as MessageObserver[] },
     site: (name: string): unknown =>
       (this.facts.sites as { name: string }[]).find((site) => site.name === name),
   }
 
   constructor() {
     this.world = this.facts as unknown as BenchView['world']
+  }
+
+  sent(what: { from: string; to: string; message: CoreMessage; connection?: number }): void {
+    for (const observer of this.facts.network.observers) observer.sent?.(...this.#observed(what))
+  }
+
+  delivered(what: { from: string; to: string; message: CoreMessage; connection?: number }): void {
+    for (const observer of this.facts.network.observers) observer.delivered?.(...this.#observed(what))
+  }
+
+  #observed(what: { from: string; to: string; message: CoreMessage; connection?: number }) {
+    const { from, to, message, connection = 1 } = what
+    const control = encodeMessage(message)
+    return [new Link(from, to), { control, payload: emptyBytes, bytes: control.length }, connection] as const
   }
 
   violate(judge: SiteJudge, message: string): void {
@@ -209,6 +227,17 @@ function entry(term: number, firstLsn: number, site: string): History[number] {
   return { term, firstLsn, site } as History[number]
 }
 
+const ackIn = (term: number): Ack => ({
+  type: 'ack',
+  session: 7,
+  term: term as Term,
+  receivedLsn: 1 as Lsn,
+  durableLsn: 1 as Lsn,
+  appliedLsn: 1 as Lsn,
+  stamp: 0,
+  busy: false,
+})
+
 describe('judges of terms and votes', () => {
   test('one master in each term', () => {
     const bench = new TestBench()
@@ -255,16 +284,6 @@ describe('judges of terms and votes', () => {
     forTerm: term as Term,
     ...more,
   })
-  const ackIn = (term: number): Ack => ({
-    type: 'ack',
-    session: 7,
-    term: term as Term,
-    receivedLsn: 1 as Lsn,
-    durableLsn: 1 as Lsn,
-    appliedLsn: 1 as Lsn,
-    stamp: 0,
-    busy: false,
-  })
 
   /** What the judge says of messages that site `a` sends to others, with this on its disk. */
   function sent(state: unknown, messages: readonly [to: string, message: CoreMessage][]): string[] {
@@ -272,10 +291,7 @@ describe('judges of terms and votes', () => {
     const judge = new TermsAndVotes()
     sightOf(bench, { name: 'a', diskState: state })
     judge.begin(bench)
-    const onSend = bench.facts.network.onSend as (link: unknown, message: unknown) => void
-    for (const [to, message] of messages) {
-      onSend({ from: 'a', to }, { control: encodeMessage(message) })
-    }
+    for (const [to, message] of messages) bench.sent({ from: 'a', to, message })
     return bench.found
   }
 
@@ -319,11 +335,37 @@ describe('judges of terms and votes', () => {
     const judge = new TermsAndVotes()
     const sight = sightOf(bench, { name: 'a', diskState: { term: 4, vote: 'b' } })
     judge.begin(bench)
-    const onSend = bench.facts.network.onSend as (link: unknown, message: unknown) => void
-    onSend({ from: 'a', to: 'b' }, { control: encodeMessage(voteIn(4)) })
+    bench.sent({ from: 'a', to: 'b', message: voteIn(4) })
     judge.moved(sight, bench)
     judge.moved(sightOf(bench, { name: 'a', start: 2, isNew: true, now: { term: 3 } }), bench)
     assert.match(bench.found[0] ?? '', /restarted in term 3 and had told of 4/)
+  })
+})
+
+describe('the judge of sessions', () => {
+  /** What it says of a message that is delivered over `connection` and moves these counters. */
+  function delivered(connection: number, moved: object): string[] {
+    const bench = new TestBench()
+    const judge = new EndedSessionsAreIgnored()
+    judge.begin(bench)
+    const counters = { messagesIn: 5, messagesIgnored: 2, messagesInvalid: 0 }
+    bench.facts.sites.push({ name: 'b', db: { site: { core: { counters } } } })
+    const message: CoreMessage = { ...ackIn(5), session: 77 }
+    bench.sent({ from: 'a', to: 'b', message, connection: 1 })
+    bench.delivered({ from: 'a', to: 'b', message, connection })
+    Object.assign(counters, moved)
+    judge.afterEvent(bench)
+    return bench.found
+  }
+
+  test('what belongs to an attachment over another connection is ignored', () => {
+    assert.deepEqual(delivered(2, { messagesIn: 6, messagesIgnored: 3 }), [])
+    assert.match(delivered(2, { messagesIn: 6 })[0] ?? '', /b obeyed a message \(ack\) of an attachment/)
+  })
+
+  test('what belongs to the attachment over this connection may be obeyed, and what no site took says nothing', () => {
+    assert.deepEqual(delivered(1, { messagesIn: 6 }), [])
+    assert.deepEqual(delivered(2, {}), [])
   })
 })
 
