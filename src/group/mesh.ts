@@ -28,7 +28,8 @@ export interface MeshOptions {
 interface Place {
   readonly address: string
   readonly backOff: BackOff
-  dialing: boolean
+  /** Of the connect that is under way. */
+  dialing: AbortController | undefined
   peer: PeerId | undefined
   /** Who was met there last. */
   site: string | undefined
@@ -46,7 +47,7 @@ export class Mesh {
   readonly #options: MeshOptions
   readonly #places = new Map<string, Place>()
   readonly #own: Set<string>
-  readonly #closing = new AbortController()
+  #isClosed: boolean = false
   #dueAt = 0
 
   constructor(options: MeshOptions) {
@@ -62,7 +63,7 @@ export class Mesh {
   }
 
   tick(now: number): void {
-    if (this.#closing.signal.aborted || now < this.#dueAt) return
+    if (this.#isClosed || now < this.#dueAt) return
     this.#dueAt = now + this.#options.retryMinMs
     const { sites } = this.#options.site.core
     const wanted = this.#wanted(now, sites)
@@ -96,18 +97,19 @@ export class Mesh {
       const { site, retryMinMs, retryMaxMs } = this.#options
       const { random } = site.engine.host
       const backOff = new BackOff({ random, minMs: retryMinMs, maxMs: retryMaxMs })
-      place = { address, backOff, dialing: false, peer: undefined, site: undefined, told: undefined }
+      place = { address, backOff, dialing: undefined, peer: undefined, site: undefined, told: undefined }
       this.#places.set(address, place)
     }
     return place
   }
 
   #tend(place: Place, { now, sites }: { readonly now: number; readonly sites: readonly SiteView[] }): void {
-    if (place.dialing || place.peer !== undefined || !place.backOff.isDue(now)) return
+    if (place.dialing !== undefined || place.peer !== undefined || !place.backOff.isDue(now)) return
     const there = place.site ?? this.#siteAt(place.address, sites)
     if (there !== undefined && (this.#isLinked(there) || this.#isLinkedByTheOther(there, sites))) return
-    place.dialing = true
-    this.#dial(place).catch((error: unknown) => this.#options.site.engine.fail(error))
+    const dialing = new AbortController()
+    place.dialing = dialing
+    this.#dial(place, dialing.signal).catch((error: unknown) => this.#options.site.engine.fail(error))
   }
 
   #isLinked(site: string): boolean {
@@ -130,14 +132,13 @@ export class Mesh {
     return there < this.#options.site.site && sites.some((view) => view.site === there && view.linked)
   }
 
-  async #dial(place: Place): Promise<void> {
+  async #dial(place: Place, signal: AbortSignal): Promise<void> {
     const { site, transports, connectTimeoutMs } = this.#options
-    const { signal } = this.#closing
     try {
       const address = parseAddress(place.address)
       const transport = transports.get(address.scheme)
       const connection = await transport.connect({ address, connectTimeoutMs, signal })
-      if (signal.aborted || this.#places.get(place.address) !== place) {
+      if (signal.aborted) {
         connection.destroy()
         return
       }
@@ -149,7 +150,7 @@ export class Mesh {
       place.backOff.failed(site.now())
       this.#tellFailure(place, asUnreachable(error))
     } finally {
-      place.dialing = false
+      place.dialing = undefined
     }
   }
 
@@ -210,11 +211,12 @@ export class Mesh {
   }
 
   #end(place: Place, why: string): void {
+    place.dialing?.abort()
     if (place.peer !== undefined) this.#unlink(place, place.peer, why)
   }
 
   close(): void {
-    this.#closing.abort()
+    this.#isClosed = true
     for (const place of this.#places.values()) this.#end(place, 'this site leaves the group')
     this.#places.clear()
   }

@@ -30,6 +30,7 @@ const kinds: readonly Kind[] = [
   { name: 'powerAll', gapMsMin: 15_000, gapMsMax: 60_000, chance: 0.15, strike: (f) => f.sites.powerAll() },
   { name: 'crashLoop', gapMsMin: 8000, gapMsMax: 40_000, chance: 0.25, strike: (f) => f.sites.crashLoop() },
   { name: 'stop', gapMsMin: 8000, gapMsMax: 40_000, chance: 0.25, strike: (f) => f.sites.stopOrderly() },
+  { name: 'move', gapMsMin: 3000, gapMsMax: 30_000, chance: 0.25, strike: (f) => f.sites.move() },
   { name: 'pause', gapMsMin: 1500, gapMsMax: 20_000, chance: 0.4, strike: (f) => f.sites.pause() },
   { name: 'partition', gapMsMin: 3000, gapMsMax: 30_000, chance: 0.45, strike: (f) => f.network.partition() },
   { name: 'isolate', gapMsMin: 2000, gapMsMax: 30_000, chance: 0.45, strike: (f) => f.network.isolate() },

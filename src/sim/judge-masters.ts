@@ -150,6 +150,7 @@ export class LogIsKeptForReplicas implements SiteJudge {
     const neededBefore = this.#kept.get(site)
     this.#kept.set(site, needed)
     if (isNew || now.reign === undefined || now.generation !== before.generation) return
+    if (now.last.lsn !== before.last.lsn) this.#judgeBound(sight, bench, needed)
     if (now.firstLsn <= before.firstLsn || needed === undefined || neededBefore === undefined) return
     // What is needed rises between two looks, and falls when a replica attaches while segments are being removed: that
     // one is told that the log was trimmed meanwhile.
@@ -159,6 +160,20 @@ export class LogIsKeptForReplicas implements SiteJudge {
       this,
       `${site.name} let its log go up to LSN ${now.firstLsn - 1}, and a replica needs it from ${lowest} on`,
     )
+  }
+
+  /** What a master would let go now. */
+  #judgeBound(sight: Sight, bench: BenchView, needed: number | undefined): void {
+    const { site } = sight
+    for (const replica of site.db?.site.replicas ?? []) {
+      const highest = this.#highest.get(replica.site)
+      if (highest === undefined || replica.state !== 'live' || needed === undefined || needed <= highest + 1)
+        continue
+      bench.violate(
+        this,
+        `${site.name} keeps its log from LSN ${needed} on, and ${replica.site} never had more than ${highest}`,
+      )
+    }
   }
 
   /** Whatever the master believes to have been received. */

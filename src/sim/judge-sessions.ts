@@ -8,6 +8,19 @@ import type { SimSite } from './site.ts'
 /** In the envelope of a message. */
 const sessionOffset = 4
 
+/** An attachment that was asked for. */
+interface Asked {
+  readonly by: string
+  /** The one over which it was asked for: who asked takes it from no other. */
+  readonly connection: number
+  /** Over these the Join has come: old ones too, where it was replayed. */
+  readonly heardOver: Set<number>
+}
+
+function mayObey({ by, connection, heardOver }: Asked, site: string, over: number): boolean {
+  return site === by ? over === connection : heardOver.has(over)
+}
+
 /** How many messages a site had taken, and how many of them had moved nothing. */
 interface Taken {
   readonly site: SimSite
@@ -18,23 +31,28 @@ interface Taken {
 
 export class EndedSessionsAreIgnored implements SiteJudge {
   readonly name = 'ended sessions'
-  /** The connection over which each attachment was asked for: there is no other for it. */
-  readonly #connections: Map<number, number> = new Map()
+  readonly #asked: Map<number, Asked> = new Map()
   #delivered: Taken | undefined
 
   begin(bench: BenchView): void {
     const { network } = bench.world
     network.observers.push({
-      sent: (_link, message, connection): void => {
+      sent: (link, message, connection): void => {
         const session = readU32(message.control, sessionOffset)
-        if (session !== 0 && !this.#connections.has(session)) this.#connections.set(session, connection)
+        if (session === 0 || this.#asked.has(session)) return
+        this.#asked.set(session, { by: link.from, connection, heardOver: new Set() })
       },
       delivered: (link, message, connection): void => {
         const session = readU32(message.control, sessionOffset)
-        if (session === 0 || this.#connections.get(session) === connection) return
+        const asked = this.#asked.get(session)
+        if (asked === undefined || mayObey(asked, link.to, connection)) return
         const decoded = decodeMessage(message.control)
-        // A Join that comes again may well be answered: who did not ask for it does not take the answer.
-        if (!decoded.ok || decoded.message.type === 'join') return
+        if (!decoded.ok) return
+        // A Join that comes again may well be answered: who did not ask for it there does not take the answer.
+        if (decoded.message.type === 'join') {
+          asked.heardOver.add(connection)
+          return
+        }
         const site = bench.world.site(link.to)
         if (site !== undefined) this.#delivered = taken(site, decoded.message.type)
       },

@@ -50,6 +50,16 @@ export class SiteFaults {
     return true
   }
 
+  /** Starts again at another address, as whoever is scheduled onto another machine does. */
+  move(): boolean {
+    const site = this.#tools.someSite((each) => each.host !== undefined)
+    if (site === undefined) return false
+    this.#tools.crashFor(site, 'kill', this.#tools.duration())
+    site.move()
+    this.#tools.tell(`${site.name} moves to ${site.address}`)
+    return true
+  }
+
   stopOrderly(): boolean {
     const site = this.#tools.someSite((each) => each.state === 'up')
     if (site === undefined) return false

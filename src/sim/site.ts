@@ -43,7 +43,6 @@ export const databasePath = '/site/db'
 
 export class SimSite {
   readonly name: string
-  readonly address: string
   readonly machine: SimulatedMachine
   readonly stores: SimulatedStores
   /** In use; of a process that runs and has opened it. */
@@ -65,6 +64,7 @@ export class SimSite {
   replaces: SimSite | undefined
   founds: boolean
   readonly priority: number
+  #moves = 0
   readonly #stage: Stage
   readonly #prng: Prng
   readonly #onRun: () => void
@@ -75,7 +75,6 @@ export class SimSite {
     this.#prng = prng
     this.#onRun = options.onRun
     this.name = name
-    this.address = `sim://${name}`
     this.founds = options.founds
     this.priority = options.priority
     this.machine = new SimulatedMachine({
@@ -85,6 +84,16 @@ export class SimSite {
       wallOffsetMs: prng.between(-1000, 1000),
     })
     this.stores = new SimulatedStores({ prng: prng.fork() })
+  }
+
+  /** Where it listens, or will when it starts. */
+  get address(): string {
+    return this.#moves === 0 ? `sim://${this.name}` : `sim://${this.name}-${this.#moves}`
+  }
+
+  /** From its next start on it listens elsewhere. */
+  move(): void {
+    this.#moves++
   }
 
   get host(): SimulatedHost | undefined {

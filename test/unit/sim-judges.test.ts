@@ -238,6 +238,28 @@ const ackIn = (term: number): Ack => ({
   busy: false,
 })
 
+const joinIn = (term: number): CoreMessage => ({
+  type: 'join',
+  session: 7,
+  term: term as Term,
+  databaseId: 'db',
+  site: 'b',
+  incarnation: 'x',
+  address: '',
+  history: [],
+  firstLsn: 1 as Lsn,
+  last: placeBeforeAll,
+  durableLsn: 0 as Lsn,
+  permanentLsn: 0 as Lsn,
+  replace: false,
+  snapshot: false,
+  forceSync: false,
+  view: false,
+  member: true,
+  resume: undefined,
+  mixed: undefined,
+})
+
 describe('judges of terms and votes', () => {
   test('one master in each term', () => {
     const bench = new TestBench()
@@ -351,7 +373,7 @@ describe('the judge of sessions', () => {
     const counters = { messagesIn: 5, messagesIgnored: 2, messagesInvalid: 0 }
     bench.facts.sites.push({ name: 'b', db: { site: { core: { counters } } } })
     const message: CoreMessage = { ...ackIn(5), session: 77 }
-    bench.sent({ from: 'a', to: 'b', message, connection: 1 })
+    bench.sent({ from: 'b', to: 'a', message, connection: 1 })
     bench.delivered({ from: 'a', to: 'b', message, connection })
     Object.assign(counters, moved)
     judge.afterEvent(bench)
@@ -361,6 +383,28 @@ describe('the judge of sessions', () => {
   test('what belongs to an attachment over another connection is ignored', () => {
     assert.deepEqual(delivered(2, { messagesIn: 6, messagesIgnored: 3 }), [])
     assert.match(delivered(2, { messagesIn: 6 })[0] ?? '', /b obeyed a message \(ack\) of an attachment/)
+  })
+
+  test('where a Join has come again its answer is obeyed by nobody, and what it is answered with by its master', () => {
+    const bench = new TestBench()
+    const judge = new EndedSessionsAreIgnored()
+    judge.begin(bench)
+    const counted = ['a', 'b'].map((name) => {
+      const counters = { messagesIn: 0, messagesIgnored: 0, messagesInvalid: 0 }
+      bench.facts.sites.push({ name, db: { site: { core: { counters } } } })
+      return counters
+    })
+    const take = (from: string, to: string, message: CoreMessage): void => {
+      bench.delivered({ from, to, message, connection: 2 })
+      for (const counters of counted) counters.messagesIn++
+      judge.afterEvent(bench)
+    }
+    bench.sent({ from: 'b', to: 'a', message: joinIn(5), connection: 1 })
+    take('b', 'a', joinIn(5))
+    take('b', 'a', ackIn(5))
+    assert.deepEqual(bench.found, [])
+    take('a', 'b', ackIn(5))
+    assert.match(bench.found[0] ?? '', /b obeyed/)
   })
 
   test('what belongs to the attachment over this connection may be obeyed, and what no site took says nothing', () => {
