@@ -8,6 +8,7 @@ import type { FaultTools } from './fault-tools.ts'
 import type { SimSite } from './site.ts'
 
 const sectorBytes = 512
+const lastRecordsBytes = 2048
 
 export class DiskFaults {
   readonly #tools: FaultTools
@@ -93,10 +94,45 @@ export class DiskFaults {
     return site
   }
 
-  damage(how: 'bits' | 'zeros' | 'stale'): boolean {
+  /**
+   * Anywhere; as often among the last records of the log, where what is damaged is hardest to tell from what was never
+   * written to the end.
+   */
+  #place(site: SimSite): { readonly path: string; readonly bytes: number; readonly at: number } | undefined {
     const prng = this.#prng
+    const { disk } = site.machine
+    const files = disk.paths().filter(({ bytes }) => bytes > 0)
+    if (files.length === 0) return undefined
+    const segment = files.filter(({ path }) => path.endsWith('.seg')).at(-1)
+    if (segment !== undefined && prng.chance(0.5)) {
+      const { path, bytes } = segment
+      const used = disk.peek({ path, at: 0, length: bytes }).findLastIndex((byte) => byte !== 0)
+      if (used >= 0) return { ...segment, at: used - prng.below(Math.min(used + 1, lastRecordsBytes)) }
+    }
+    const file = prng.pick(files)
+    return { ...file, at: prng.below(file.bytes) }
+  }
+
+  /** As it runs, or once it has been stopped in order: then it knows how far its log went. */
+  damage(how: 'bits' | 'zeros' | 'stale'): boolean {
     const site = this.#someSuspect()
     if (site === undefined) return false
+    if (site.state !== 'up' || !this.#prng.chance(0.3)) return this.#damage(site, how)
+    this.#tools.tell(`stop ${site.name} in order, to damage what lies there`)
+    site.restarts = false
+    site.stop()
+    const ms = this.#prng.between(50, 500)
+    this.#tools.later(ms, () => this.#damage(site, how))
+    this.#tools.world.clock.after(ms + 1, () => {
+      site.restarts = true
+      if (site.state === 'stopping') site.crash('kill')
+      site.start()
+    })
+    return true
+  }
+
+  #damage(site: SimSite, how: 'bits' | 'zeros' | 'stale'): boolean {
+    const prng = this.#prng
     const { disk } = site.machine
     if (how === 'stale') {
       const ready = this.#saved.findIndex((each) => each.site === site)
@@ -109,10 +145,9 @@ export class DiskFaults {
         return true
       }
     }
-    const files = disk.paths().filter(({ bytes }) => bytes > 0)
-    if (files.length === 0) return false
-    const { path, bytes } = prng.pick(files)
-    const at = prng.below(bytes)
+    const place = this.#place(site)
+    if (place === undefined) return false
+    const { path, bytes, at } = place
     const start = Math.floor(at / sectorBytes) * sectorBytes
     const length = Math.min(sectorBytes, bytes - start)
     if (how === 'stale') {
@@ -123,7 +158,7 @@ export class DiskFaults {
     if (how === 'bits') disk.damage({ path, at, mask: 1 << prng.below(8) })
     else disk.overwrite({ path, at: start, bytes: new Uint8Array(length) })
     // Nobody looks at what lies there until the next start.
-    if (prng.chance(0.5)) this.#tools.crashFor(site, 'kill', prng.between(10, 500))
+    if (site.host !== undefined && prng.chance(0.7)) this.#tools.crashFor(site, 'kill', prng.between(10, 500))
     return true
   }
 

@@ -34,6 +34,7 @@ const kinds: readonly Kind[] = [
   { name: 'pause', gapMsMin: 1500, gapMsMax: 20_000, chance: 0.4, strike: (f) => f.sites.pause() },
   { name: 'partition', gapMsMin: 3000, gapMsMax: 30_000, chance: 0.45, strike: (f) => f.network.partition() },
   { name: 'isolate', gapMsMin: 2000, gapMsMax: 30_000, chance: 0.45, strike: (f) => f.network.isolate() },
+  { name: 'flipFlop', gapMsMin: 3000, gapMsMax: 30_000, chance: 0.3, strike: (f) => f.network.flipFlop() },
   { name: 'cutLink', gapMsMin: 1500, gapMsMax: 20_000, chance: 0.4, strike: (f) => f.network.cutLink() },
   { name: 'reset', gapMsMin: 1000, gapMsMax: 20_000, chance: 0.35, strike: (f) => f.network.reset() },
   { name: 'slowLink', gapMsMin: 4000, gapMsMax: 30_000, chance: 0.25, strike: (f) => f.network.slowLink() },
@@ -49,7 +50,7 @@ const kinds: readonly Kind[] = [
     strike: (f) => f.disks.failStore(),
   },
   { name: 'wallJump', gapMsMin: 3000, gapMsMax: 30_000, chance: 0.3, strike: (f) => f.sites.shiftWall() },
-  { name: 'transfer', gapMsMin: 3000, gapMsMax: 30_000, chance: 0.3, strike: (f) => f.operator.transfer() },
+  { name: 'transfer', gapMsMin: 1000, gapMsMax: 20_000, chance: 0.4, strike: (f) => f.operator.transfer() },
   { name: 'stepDown', gapMsMin: 5000, gapMsMax: 40_000, chance: 0.2, strike: (f) => f.operator.stepDown() },
   { name: 'bitRot', gapMsMin: 10_000, gapMsMax: 60_000, chance: 0.2, strike: (f) => f.disks.damage('bits') },
   {

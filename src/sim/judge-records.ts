@@ -46,7 +46,8 @@ export class DamageIsNotCutOff implements SiteJudge {
     const ends = this.#ends.get(site) ?? []
     const isSameData = now.generation === before.generation && now.incarnation === before.incarnation
     const isReopened = isNew && start > 1 && isSameData
-    const certain = ends.length === syncsBetween ? (ends[0] as number) : 0
+    const synced = ends.length === syncsBetween ? (ends[0] as number) : 0
+    const certain = Math.max(synced, site.endedAtLsn ?? 0)
     if (isReopened && now.last.lsn < certain) {
       bench.violate(this, `${site.name} had ${certain} records for certain, and opens with ${now.last.lsn}`)
     }

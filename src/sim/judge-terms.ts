@@ -1,6 +1,7 @@
 // Terms and votes: one master in each term, and what a site has told of its term and its vote was on its disk before,
 // and is never taken back - not after a crash either.
 
+import type { RecordPlace } from '../base/batch.ts'
 import { readU32 } from '../log/record-format.ts'
 import { decodeMessage } from '../replication/message-codec.ts'
 import type { Message as CoreMessage } from '../replication/messages.ts'
@@ -57,6 +58,8 @@ interface Told {
 export class TermsAndVotes implements SiteJudge {
   readonly name = 'terms and votes'
   readonly #told: Map<SimSite, Told> = new Map()
+  /** Where the logs of those who asked for votes ended, by site and term. */
+  readonly #candidates: Map<string, RecordPlace> = new Map()
 
   begin(bench: BenchView): void {
     const { world } = bench
@@ -120,8 +123,14 @@ export class TermsAndVotes implements SiteJudge {
         )
       }
     }
-    if (sent.type === 'voteRequest') this.#voted(bench, { site, to: site.name, told, term: sent.term })
-    if (sent.type === 'vote' && sent.granted) this.#voted(bench, { site, to, told, term: sent.forTerm })
+    if (sent.type === 'voteRequest') {
+      this.#candidates.set(`${site.name}/${sent.term}`, sent.last)
+      this.#voted(bench, { site, to: site.name, told, term: sent.term })
+    }
+    if (sent.type === 'vote' && sent.granted) {
+      this.#voted(bench, { site, to, told, term: sent.forTerm })
+      this.#judgeChoice(bench, { site, to, term: sent.forTerm })
+    }
     if (sent.type === 'handover') this.#voted(bench, { site, to, told, term: sent.term })
     if (sent.type === 'ack' && !sent.busy) this.#once(bench, { site, to, term: sent.term, of: told.acks })
   }
@@ -134,6 +143,21 @@ export class TermsAndVotes implements SiteJudge {
     if (told.durableTerm > term || told.durableVote === to) return
     const known = told.durableVote ?? 'nobody'
     bench.violate(this, `${site.name} gave ${to} its vote in term ${term}, and ${known} is on its disk`)
+  }
+
+  /** Nobody votes for a log that ends before its own: in an earlier term, or in the same one at a lower LSN. */
+  #judgeChoice(bench: BenchView, vote: { site: SimSite; to: string; term: number }): void {
+    const { site, to, term } = vote
+    const theirs = this.#candidates.get(`${to}/${term}`)
+    const ours = site.db?.site.core.last
+    if (theirs === undefined || ours === undefined) return
+    // Asked once more, it says again what it has said, and may have records of the reign by then.
+    if (ours.term >= term) return
+    if (theirs.term > ours.term || (theirs.term === ours.term && theirs.lsn >= ours.lsn)) return
+    bench.violate(
+      this,
+      `${site.name}, whose log ends at LSN ${ours.lsn} of term ${ours.term}, voted for ${to}, whose log ends at LSN ${theirs.lsn} of term ${theirs.term}`,
+    )
   }
 
   /** In one term a site votes for one, and acknowledges to one. */

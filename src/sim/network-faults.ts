@@ -73,6 +73,35 @@ export class NetworkFaults {
     return true
   }
 
+  /** The master is cut off, with what it has not got to others; comes back as the next one is cut off in its turn. */
+  flipFlop(): boolean {
+    const { prng, world } = this.#tools
+    const first = world.livingSites.find((site) => site.isAwake && site.isMaster)
+    if (first === undefined) return false
+    const { electionTimeoutMs } = world.settings
+    const ms = electionTimeoutMs * (1.5 + 2.5 * prng.fraction())
+    this.#tools.tell(`isolate ${first.name}, then whoever takes its place, for ${Math.round(ms)} ms each`)
+    this.#isolateFor(ms, first)
+    this.#tools.later(ms, () => {
+      const next = world.livingSites.find((site) => site !== first && site.isAwake && site.isMaster)
+      if (next === undefined) return
+      if (prng.chance(0.5)) this.#tools.crashFor(next, 'kill', ms)
+      else this.#isolateFor(ms, next)
+    })
+    return true
+  }
+
+  #isolateFor(ms: number, site: SimSite): void {
+    const others = this.#tools.world.livingSites.filter((each) => each !== site)
+    this.#cutFor(
+      ms,
+      others.flatMap((other): (readonly [SimSite, SimSite])[] => [
+        [other, site],
+        [site, other],
+      ]),
+    )
+  }
+
   cutLink(): boolean {
     const sites = this.#tools.world.livingSites
     const a = this.#tools.someSite()

@@ -56,6 +56,9 @@ export class SimSite {
   starts = 0
   /** True once it was up. */
   wasUp: boolean = false
+  /** Where its log ended, as it noted when it was stopped in order before its last start. */
+  endedAtLsn: number | undefined
+  #willHaveEndedAtLsn: number | undefined
   /** Its disk was damaged or lost: it may refuse to start, and does not count for durability. */
   isSuspect: boolean = false
   /** A new site stands in for it. */
@@ -114,6 +117,8 @@ export class SimSite {
     if (this.state !== 'down') return
     this.state = 'starting'
     this.starts++
+    this.endedAtLsn = this.#willHaveEndedAtLsn
+    this.#willHaveEndedAtLsn = undefined
     const host = this.machine.boot()
     host.onRun = this.#onRun
     if (this.#stage.isTold) this.#tell(`starts (process ${host.processId})`)
@@ -260,10 +265,15 @@ export class SimSite {
       if (this.starts === starts && this.host === host) this.crash('kill')
     }
     host.run(() => {
-      db.close().then(ended, (error: unknown) => {
-        this.#checkDefect(asError(error))
-        ended()
-      })
+      const noteEnd = (): void => {
+        this.#willHaveEndedAtLsn = db.site.engine.folder.state?.cleanEnd?.lsn
+      }
+      db.close()
+        .then(noteEnd)
+        .then(ended, (error: unknown) => {
+          this.#checkDefect(asError(error))
+          ended()
+        })
     })
   }
 

@@ -8,7 +8,7 @@ import { codecOf } from '../../src/database/encoding.ts'
 import { KeySpace } from '../../src/database/key-space.ts'
 import { BatchBuilder } from '../../src/log/batch-builder.ts'
 import { placeAt, placeBeforeAll, readU32, recordField, recordKind } from '../../src/log/record-format.ts'
-import type { Vote } from '../../src/replication/group-messages.ts'
+import type { Vote, VoteRequest } from '../../src/replication/group-messages.ts'
 import { encodeMessage } from '../../src/replication/message-codec.ts'
 import type { Ack, Message as CoreMessage } from '../../src/replication/messages.ts'
 import type { Operation } from '../../src/sim/history.ts'
@@ -339,6 +339,34 @@ describe('judges of terms and votes', () => {
       ['c', voteIn(5, { forTerm: 4 as Term })],
     ])
     assert.match(found[0] ?? '', /stood by b and by c in term 4/)
+  })
+
+  test('nobody votes for a log that ends before its own', () => {
+    const vote = (ours: RecordPlace, theirs: RecordPlace): string[] => {
+      const bench = new TestBench()
+      const judge = new TermsAndVotes()
+      const { site } = sightOf(bench, { name: 'a', diskState: { term: 5, vote: 'b' } })
+      sightOf(bench, { name: 'b', diskState: { term: 5, vote: 'b' } })
+      Object.assign(site.db?.site.core ?? {}, { last: ours })
+      judge.begin(bench)
+      const request: VoteRequest = {
+        type: 'voteRequest',
+        session: 0,
+        term: 5 as Term,
+        databaseId: 'db',
+        site: 'b',
+        last: theirs,
+        handover: false,
+      }
+      bench.sent({ from: 'b', to: 'a', message: request })
+      bench.sent({ from: 'a', to: 'b', message: voteIn(5) })
+      return bench.found
+    }
+    const at = (term: number, lsn: number): RecordPlace => ({ term: term as Term, lsn: lsn as Lsn, crc: 1 })
+    assert.deepEqual(vote(at(3, 7), at(3, 7)), [])
+    assert.deepEqual(vote(at(3, 7), at(4, 2)), [])
+    assert.match(vote(at(3, 7), at(3, 6))[0] ?? '', /a, whose log ends at LSN 7 of term 3, voted for b/)
+    assert.match(vote(at(4, 2), at(3, 9))[0] ?? '', /a, whose log ends at LSN 2 of term 4, voted for b/)
   })
 
   test('terms that are told never fall, and records are acknowledged to one master in a term', () => {
