@@ -93,9 +93,10 @@ export class Election {
     return this.#phase === 'elected' && this.#isTermOurs ? this.#term : undefined
   }
 
-  /** False once another term has begun: what was asked for in the old one counts for nothing. */
+  /** False once another term has begun, or another site is master of this one: what was asked for counts for nothing. */
   get #isTermOurs(): boolean {
-    return this.#state.term === this.#term
+    const { term, termMaster, site } = this.#state
+    return term === this.#term && (termMaster === undefined || termMaster === site)
   }
 
   // ---- time

@@ -36,6 +36,10 @@ export const regressionSeeds: readonly RegressionSeed[] = [
     seed: 5135,
     found: 'what readers see: a read on a former master failed an assertion, while acks attest applied',
   },
+  {
+    seed: 403_182,
+    found: 'terms and votes: a candidate asked for votes in a term whose master it had followed for a moment',
+  },
   { seed: 6, found: 'what readers see: nothing; the judge itself read at another LSN than readers do' },
   {
     seed: 32,

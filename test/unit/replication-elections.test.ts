@@ -390,6 +390,31 @@ describe('a candidate', () => {
     assert.equal(bench.core.vote, 'c')
   })
 
+  test('asks for no more votes in a term whose master it has followed, if for a moment only', () => {
+    const bench = new Bench()
+    const { core } = bench
+    bench.campaign(['b'])
+    assert.equal(bench.sent('voteRequest').at(-1)?.term, 2)
+    core.follow({
+      peer: 8,
+      now: bench.now,
+      options: { address: 'm-address', member: { address: 'a-address' } },
+    })
+    core.processMessage({
+      control: encodeMessage(acceptOf(core, { term: term(2) })),
+      from: 8,
+      now: bench.now,
+    })
+    assert.equal(core.termMaster, 'm')
+    core.disconnected({ peer: 8, now: bench.now })
+    bench.take()
+    bench.wait(200)
+    assert.deepEqual(bench.sent('voteRequest'), [])
+    bench.vote('b', { forTerm: term(2) })
+    bench.vote('c', { forTerm: term(2) })
+    assert.equal(bench.isElected, false)
+  })
+
   test('cannot begin a reign whose term is over', () => {
     const bench = new Bench()
     bench.campaign(['b'])
@@ -484,13 +509,9 @@ describe('a candidate', () => {
   })
 })
 
-/** A site that follows master m of term 1. */
-function following(change: Partial<Accept> = {}): { bench: Bench } {
-  const bench = new Bench({ change: { termMaster: change.site ?? 'm' } })
-  const { core } = bench
-  core.follow({ peer: 8, now: 0, options: { address: 'm-address', member: { address: 'a-address' } } })
-  bench.take()
-  const accept: Accept = {
+/** What master m of term 1 answers to a Join, and both logs are equal. */
+function acceptOf(core: Bench['core'], change: Partial<Accept>): Accept {
+  return {
     type: 'accept',
     session: 77,
     term: term(1),
@@ -509,6 +530,15 @@ function following(change: Partial<Accept> = {}): { bench: Bench } {
     sites: 3,
     ...change,
   }
+}
+
+/** A site that follows master m of term 1. */
+function following(change: Partial<Accept> = {}): { bench: Bench } {
+  const bench = new Bench({ change: { termMaster: change.site ?? 'm' } })
+  const { core } = bench
+  core.follow({ peer: 8, now: 0, options: { address: 'm-address', member: { address: 'a-address' } } })
+  bench.take()
+  const accept = acceptOf(core, change)
   core.processMessage({ control: encodeMessage(accept), from: 8, now: 0 })
   bench.take()
   return { bench }
