@@ -40,6 +40,10 @@ export const regressionSeeds: readonly RegressionSeed[] = [
     seed: 403_182,
     found: 'terms and votes: a candidate asked for votes in a term whose master it had followed for a moment',
   },
+  {
+    seed: 404_670,
+    found: 'progress: nothing; a site that was stopping as all was made well again stayed down',
+  },
   { seed: 6, found: 'what readers see: nothing; the judge itself read at another LSN than readers do' },
   {
     seed: 32,

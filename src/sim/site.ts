@@ -262,7 +262,10 @@ export class SimSite {
     this.state = 'stopping'
     const { starts } = this
     const ended = (): void => {
-      if (this.starts === starts && this.host === host) this.crash('kill')
+      if (this.starts !== starts || this.host !== host) return
+      this.crash('kill')
+      // All may have been made well while it was ending.
+      if (this.restarts) this.start()
     }
     host.run(() => {
       const noteEnd = (): void => {
