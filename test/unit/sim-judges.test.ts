@@ -182,6 +182,7 @@ function sightOf(bench: TestBench, facts: SightFacts): Sight {
       site: {
         core: { history, databaseId, membership: undefined },
         engine: { folder: { storePath: () => 'store' } },
+        now: () => 10_000,
         retainFrom: () => facts.retainFrom,
         replicas: facts.replicas ?? [],
       },
@@ -730,15 +731,20 @@ describe('judges of rows and masters', () => {
   })
 
   test('the log stays until a replica has it, whatever its master believes', () => {
-    for (const state of ['live', 'snapshot']) {
+    for (const [state, attachedAt, found] of [
+      ['live', 0, 1],
+      ['snapshot', 0, 0],
+      // It came while segments were being removed.
+      ['live', 9_500, 0],
+    ] as const) {
       const bench = new TestBench()
       const judge = new LogIsKeptForReplicas()
       const has = { ...placeBeforeAll, lsn: 8 as Lsn }
       judge.moved(sightOf(bench, { name: 'b', now: { last: has } }), bench)
-      const replicas = [{ site: 'b', state }]
+      const replicas = [{ site: 'b', state, attachedAt }]
       const now = { reign: reign(1), firstLsn: 10 }
       judge.moved(sightOf(bench, { name: 'a', replicas, before: { firstLsn: 5 }, now }), bench)
-      assert.equal(bench.found.length, state === 'live' ? 1 : 0)
+      assert.equal(bench.found.length, found)
     }
   })
 
