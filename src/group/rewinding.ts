@@ -1,7 +1,10 @@
 // Takes back the tail of the log that the master does not have: the core's effect `rewind`. What is lost by it is in a
 // file before it goes, so a crash in between leaves it in both places; the operator can read those files and replay them.
+//
+// How it fails: a log that is damaged on the way stops the site, as it would at the next start; anything else ends the
+// attachment, and is tried again with the next one.
 
-import { asError } from '../base/errors.ts'
+import { asError, isCoterieError } from '../base/errors.ts'
 import type { Lsn } from '../base/lsn.ts'
 import { keepLost, type LostReport } from '../database/lost-file.ts'
 import type { Effect } from '../replication/effects.ts'
@@ -35,9 +38,11 @@ export class Rewinding {
 
   run({ to }: Extract<Effect, { kind: 'rewind' }>): void {
     const site = this.#site
-    site.background(this.#rewind(to), (error) =>
-      site.core.rewindFailed({ reason: asError(error).message, now: site.now() }),
-    )
+    site.background(this.#rewind(to), (error) => {
+      // Trying again would meet the same damage, again and again: the operator has to know, and this site to be gone.
+      if (isCoterieError(error, 'LOG_DAMAGED')) site.engine.fail(error)
+      else site.core.rewindFailed({ reason: asError(error).message, now: site.now() })
+    })
   }
 
   async #rewind(to: Lsn): Promise<void> {

@@ -45,15 +45,19 @@ export class SnapshotTaking {
   }
 
   run(effect: Extract<Effect, { kind: 'snapshotPrepare' | 'snapshotStore' | 'snapshotInstall' }>): void {
-    const failed = (error: unknown): void =>
-      this.#site.core.snapshotInstallFailed({ reason: asError(error).message, now: this.#site.now() })
+    const site = this.#site
+    const failed = (error: unknown): void => {
+      // What is to be kept of the old log cannot be read, and never will be: the next snapshot would end the same way.
+      if (isCoterieError(error, 'LOG_DAMAGED')) site.engine.fail(error)
+      else site.core.snapshotInstallFailed({ reason: asError(error).message, now: site.now() })
+    }
     if (effect.kind === 'snapshotPrepare') {
-      this.#site.background(this.#prepareStaging(effect), failed)
+      site.background(this.#prepareStaging(effect), failed)
     } else if (effect.kind === 'snapshotStore') {
       this.#storing.push({ index: effect.index, bytes: effect.bytes })
-      if (this.#storeRunning === undefined) this.#site.background(this.#storeChunks(this.#snapshots), failed)
+      if (this.#storeRunning === undefined) site.background(this.#storeChunks(this.#snapshots), failed)
     } else {
-      this.#site.background(this.#install(effect), failed)
+      site.background(this.#install(effect), failed)
     }
   }
 

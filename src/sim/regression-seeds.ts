@@ -44,6 +44,11 @@ export const regressionSeeds: readonly RegressionSeed[] = [
     seed: 404_670,
     found: 'progress: nothing; a site that was stopping as all was made well again stayed down',
   },
+  {
+    seed: 404_726,
+    found:
+      'convergence: a site with a damaged log tried to rewind it for ever, and neither stopped nor said so',
+  },
   { seed: 6, found: 'what readers see: nothing; the judge itself read at another LSN than readers do' },
   {
     seed: 32,

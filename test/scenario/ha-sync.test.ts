@@ -7,7 +7,7 @@ import { test } from 'node:test'
 import { memoryHost } from '../../src/env/memory/memory-host.ts'
 import { nodeHost } from '../../src/env/node/node-host.ts'
 import { openIn } from '../../src/group/open.ts'
-import { type Database, restore } from '../../src/index.ts'
+import { type Database, open, restore } from '../../src/index.ts'
 import { memoryEngine } from '../../src/store/memory-engine.ts'
 import { atEnd } from '../support/at-end.ts'
 import { overridden } from '../support/held-host.ts'
@@ -291,6 +291,37 @@ test('[A5c E2] a tail that the new master does not have is undone, and kept in a
   const reopened = await openAt(t, a.location)
   assert.equal(await digestOf(reopened), await digestOf(b))
   assert.deepEqual(reopened.status().lost, [name])
+})
+
+test('a log that turns out to be damaged where it has to be undone stops the site, and nothing is cut', async (t) => {
+  const a = await openFolder(t, { site: 'a' })
+  const old = await serveTcp(a, { sites: 3, acks: 'none' })
+  const { attachment, db: b } = await replicaOf(t, old, { path: ':memory:', site: 'b' })
+  await a.put('shared', 'by all')
+  await waitUntil(() => b.status().appliedLsn === a.status().lastLsn, { what: 'b had everything' })
+  await attachment.stop()
+  await a.put('lost', 'value 1')
+  const { lastLsn } = a.status()
+  await a.close()
+  await b.promote()
+  const master = await serveTcp(b, { sites: 3, acks: 'none' })
+  await b.put('new', 'reign')
+  // Opened while all was well.
+  const back = await openAt(t, a.location)
+  const folder = readdirSync(a.location).find((name) => name.startsWith('log-')) as string
+  const [segment] = readdirSync(join(a.location, folder)).filter((name) => name.endsWith('.seg'))
+  const path = join(a.location, folder, segment as string)
+  const bytes = readFileSync(path)
+  const at = bytes.indexOf('by all')
+  bytes[at] = (bytes[at] as number) ^ 1
+  writeFileSync(path, bytes)
+  const failed = new Promise((resolve) => back.on('failed', resolve))
+  attachTo(t, master, back)
+  assert.equal(((await failed) as { code: string }).code, 'LOG_DAMAGED')
+  assert.equal(back.status().lastLsn, lastLsn)
+  assert.deepEqual(readFileSync(path), bytes)
+  await back.close().catch(() => undefined)
+  await failsWith('LOG_DAMAGED', open(a.location))
 })
 
 test('[A5c] a master that never closed rewinds too, and goes on as a replica', async (t) => {
