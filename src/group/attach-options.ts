@@ -1,9 +1,10 @@
 // The options of `attachMaster`, and their checks.
 
 import { abortSignal, anything, type OptionRules, objectOf, truth, wholeNumber } from '../base/options.ts'
+import { type LinkOptions, linkRules } from '../transport/link-options.ts'
 import type { TakeOverOptions } from './taking-over.ts'
 
-export interface AttachOptions {
+export interface AttachOptions extends LinkOptions {
   /** Stops at once when it aborts; `stopped` then says `cancelled`. */
   readonly signal?: AbortSignal
   /** How long the master may take to answer. Default 10,000; then CONNECT_TIMEOUT. */
@@ -26,6 +27,7 @@ export interface AttachOptions {
 }
 
 export const attachRules: OptionRules = {
+  ...linkRules,
   signal: abortSignal,
   connectTimeoutMs: wholeNumber(1),
   initialTimeoutMs: wholeNumber(1),

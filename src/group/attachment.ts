@@ -15,10 +15,12 @@ import { asError, CoterieError, isCoterieError } from '../base/errors.ts'
 import { checkOptions } from '../base/options.ts'
 import type { CoreEvent } from '../replication/effects.ts'
 import { parseAddress } from '../transport/address.ts'
+import { linkOptionsOf } from '../transport/link-options.ts'
 import type { TransportRegistry } from '../transport/registry.ts'
 import { type AttachOptions, attachRules } from './attach-options.ts'
 import { type Leaving, nextAttach, type ReattachReason, type Stopped, stopCause } from './attachment-end.ts'
 import type { AttachmentEvents, StopResult, SyncResult } from './events.ts'
+import { Links } from './links.ts'
 import type { Master, MasterSetting } from './master.ts'
 import type { Site } from './site.ts'
 import {
@@ -77,6 +79,7 @@ export class Attachment<Db extends Attachable = Attachable>
   #db: Db | undefined
   readonly #ownsDb: boolean
   readonly #attach: AttachOptions
+  #links: Links | undefined
   #resolveSynced: ((result: SyncResult) => void) | undefined
   #rejectSynced: ((error: CoterieError) => void) | undefined
   #resolveStopped: ((result: StopResult) => void) | undefined
@@ -137,7 +140,8 @@ export class Attachment<Db extends Attachable = Attachable>
     this.#db = db
     db.beginAttachment(this, this.#attach)
     this.#isBegun = true
-    db.transports.get(parseAddress(this.#address).scheme)
+    this.#links = new Links({ site: db.site, transports: db.transports, link: linkOptionsOf(this.#attach) })
+    this.#links.check(this.#address)
     this.#phase = 'connecting'
     await db.site.roles.abdicate()
     this.#watch(db)
@@ -150,11 +154,11 @@ export class Attachment<Db extends Attachable = Attachable>
 
   /** Connects and asks to be let in. */
   async #follow(connectTimeoutMs: number): Promise<void> {
-    const { site, transports } = this.db
-    const address = parseAddress(this.#address)
+    const { site } = this.db
+    const address = this.#address
     this.#phase = 'connecting'
     const resume = await site.resumable()
-    const connection = await transports.get(address.scheme).connect({
+    const connection = await (this.#links as Links).connect({
       address,
       connectTimeoutMs: Math.max(1, Math.round(connectTimeoutMs)),
       signal: this.#connecting.signal,
@@ -164,11 +168,11 @@ export class Attachment<Db extends Attachable = Attachable>
       throw site.engine.failure ?? new CoterieError('ABORTED', 'the attachment was ended while it connected')
     }
     this.#phase = 'following'
-    this.emit('connected', { address: address.text })
+    this.emit('connected', { address })
     const { replace, sync, initialTimeoutMs, silenceTimeoutMs } = this.#attach
     try {
       site.follow(connection, {
-        address: address.text,
+        address,
         ...(resume === undefined ? {} : { resume }),
         // What was set aside once must not be again because another master was named.
         ...(replace === undefined || this.#isSynced ? {} : { replace }),

@@ -8,9 +8,8 @@
 import { asError, type ErrorCode, isCoterieError } from '../base/errors.ts'
 import { noTerm, type Term } from '../base/lsn.ts'
 import type { Effect } from '../replication/effects.ts'
-import { parseAddress } from '../transport/address.ts'
-import type { TransportRegistry } from '../transport/registry.ts'
 import { BackOff } from './back-off.ts'
+import type { Links } from './links.ts'
 import type { Site } from './site.ts'
 
 /** A master that somebody has named. */
@@ -23,7 +22,7 @@ export interface Target {
 
 export interface FollowingOptions {
   readonly site: Site
-  readonly transports: TransportRegistry
+  readonly links: Links
   /** Where this site listens, told to its master. */
   readonly address: string
   readonly replace: boolean
@@ -154,16 +153,19 @@ export class Following {
   }
 
   async #attach(target: Target): Promise<void> {
-    const { site, transports, connectTimeoutMs } = this.#options
+    const { site, links, connectTimeoutMs } = this.#options
     this.#phase = 'dialing'
     this.#current = target
     const dial = new AbortController()
     this.#dial = dial
     try {
-      const address = parseAddress(target.address)
-      const transport = transports.get(address.scheme)
+      links.check(target.address)
       const resume = await site.resumable()
-      const connection = await transport.connect({ address, connectTimeoutMs, signal: dial.signal })
+      const connection = await links.connect({
+        address: target.address,
+        connectTimeoutMs,
+        signal: dial.signal,
+      })
       if (dial.signal.aborted || site.core.role !== 'none' || site.engine.failure !== undefined) {
         connection.destroy()
       } else {

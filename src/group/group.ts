@@ -19,6 +19,7 @@ import {
   groupStatus,
 } from './group-status.ts'
 import { checkJoin, type JoinOptions, type JoinSettings } from './join-options.ts'
+import { Links } from './links.ts'
 import type { Site } from './site.ts'
 import { TakingPart } from './taking-part.ts'
 import { handOver, type TransferResult, takeOver } from './transfer.ts'
@@ -58,14 +59,20 @@ export class Group extends Emitter<GroupEvents> implements AsyncDisposable {
   readonly #settings: JoinSettings
   readonly #part: TakingPart
 
-  private constructor(joinable: Joinable, settings: JoinSettings, listeners: readonly Listener[]) {
+  private constructor(options: {
+    readonly site: Site
+    readonly links: Links
+    readonly settings: JoinSettings
+    readonly listeners: readonly Listener[]
+  }) {
     super()
-    this.#site = joinable.site
+    const { site, links, settings, listeners } = options
+    this.#site = site
     this.#settings = settings
     this.addresses = listeners.map((listener) => listener.address)
     this.address = settings.advertise?.text ?? (this.addresses[0] as string)
     this.priority = settings.priority
-    this.#part = new TakingPart({ ...joinable, settings, listeners, address: this.address, tell: this })
+    this.#part = new TakingPart({ site, links, settings, listeners, address: this.address, tell: this })
     this.ready = this.#part.ready
     this.stopped = this.#part.stopped
   }
@@ -77,21 +84,16 @@ export class Group extends Emitter<GroupEvents> implements AsyncDisposable {
     if (settings.signal?.aborted === true) {
       throw new CoterieError('ABORTED', 'the join was aborted', { cause: settings.signal.reason })
     }
-    const found = settings.listen.map((address) => ({ address, transport: transports.get(address.scheme) }))
-    const listeners: Listener[] = []
+    const links = new Links({ site, transports, link: settings.link })
+    // Whoever connects before this site is in the group is not answered, and asks again.
+    const listeners = await links.listen(settings.listen.map((address) => address.text))
     try {
-      // Whoever connects before this site is in the group is not answered, and asks again.
-      for (const { address, transport } of found) {
-        listeners.push(
-          await transport.listen({ address, onConnection: (connection) => site.peers.accept(connection) }),
-        )
-      }
       if (settings.site !== undefined && settings.site !== site.site) await site.takeId(settings.site)
     } catch (error) {
       await Promise.all(listeners.map((listener) => listener.close()))
       throw error
     }
-    const group = new Group(joinable, settings, listeners)
+    const group = new Group({ site, links, settings, listeners })
     await group.#part.begin()
     return group
   }

@@ -18,8 +18,9 @@ import { checkSiteId } from '../database/site-id.ts'
 import type { ServeOptions as CoreServeOptions } from '../replication/core-options.ts'
 import { defaultTimings, type Timings } from '../replication/timings.ts'
 import { type Address, parseAddress } from '../transport/address.ts'
+import { type LinkOptions, linkOptionsOf, linkRules } from '../transport/link-options.ts'
 
-export interface JoinOptions {
+export interface JoinOptions extends LinkOptions {
   /** Where to listen: `tcp://host:port` or `host:port`; port 0 takes a free one. Several at once are fine. */
   readonly listen: string | readonly string[]
   /** Where the others reach this site. Default: the first of `listen`, with its real port. */
@@ -66,6 +67,7 @@ export interface JoinOptions {
 }
 
 const joinRules: OptionRules = {
+  ...linkRules,
   listen: eitherOf(text, listOf(text)),
   advertise: text,
   seeds: (value) => (Array.isArray(value) && value.length === 0 ? undefined : listOf(text)(value)),
@@ -92,6 +94,7 @@ const joinRules: OptionRules = {
 export interface JoinSettings {
   readonly site: string | undefined
   readonly listen: readonly Address[]
+  readonly link: LinkOptions
   readonly advertise: Address | undefined
   readonly seeds: readonly string[]
   readonly start: 'election' | 'master' | 'replica'
@@ -124,6 +127,7 @@ export function checkJoin(options: JoinOptions, facts: { durability: Durability 
   return {
     site: options.site,
     listen,
+    link: linkOptionsOf(options),
     advertise,
     seeds: [...new Set((options.seeds ?? []).map((seed) => parseAddress(seed).text))],
     start,

@@ -18,16 +18,17 @@ import {
 import type { AckPolicy, Attest } from '../base/policy.ts'
 import { commitRules } from '../database/named-store.ts'
 import type { ServeOptions as CoreServeOptions } from '../replication/core-options.ts'
-import { parseAddress } from '../transport/address.ts'
+import { type LinkOptions, linkOptionsOf, linkRules } from '../transport/link-options.ts'
 import type { TransportRegistry } from '../transport/registry.ts'
 import type { Listener } from '../transport/transport.ts'
 import type { MasterEvents } from './events.ts'
+import { Links } from './links.ts'
 import type { Site } from './site.ts'
 import { type ReplicaStatus, replicaStatus } from './status.ts'
 import { type Transferred, transferTo } from './transferring.ts'
 import type { Witness } from './witness.ts'
 
-export interface ServeOptions {
+export interface ServeOptions extends LinkOptions {
   /** Where to listen: `tcp://host:port` or `host:port`; port 0 takes a free one. Several at once are fine. */
   readonly listen: string | readonly string[]
   /** Sites of the group, this one included. Default: this one and the replicas attached now. */
@@ -77,6 +78,7 @@ export interface ServeOptions {
 }
 
 export const serveRules: OptionRules = {
+  ...linkRules,
   listen: eitherOf(text, listOf(text)),
   sites: wholeNumber(1, 1000),
   acks: commitRules.acks as OptionRules[string],
@@ -158,7 +160,7 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
     const { site } = setting
     checkOptions('serve', serve, serveRules)
     if (serve.listen === undefined) throw new CoterieError('OPTION_INVALID', "serve needs 'listen'")
-    const listeners = await bind(setting, serve.listen)
+    const listeners = await bind(setting, serve.listen, linkOptionsOf(serve))
     try {
       const { durability } = site.engine
       await site.roles.changeReign('master', { ...coreOptions(serve, listeners[0]?.address), durability })
@@ -333,29 +335,24 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
 }
 
 /** Whoever connects before the reign has begun is answered that this is no master, and tries again. */
-export async function bind(setting: MasterSetting, listen: string | readonly string[]): Promise<Listener[]> {
+export async function bind(
+  setting: MasterSetting,
+  listen: string | readonly string[],
+  link: LinkOptions,
+): Promise<Listener[]> {
   const { site, transports, witness } = setting
-  const addresses = (typeof listen === 'string' ? [listen] : listen).map((each) => parseAddress(each))
-  const found = addresses.map((address) => ({ address, transport: transports.get(address.scheme) }))
-  const listeners: Listener[] = []
+  const addresses = typeof listen === 'string' ? [listen] : listen
+  const links = new Links({ site, transports, link })
+  for (const address of addresses) links.check(address)
   await witness.end()
-  try {
-    for (const { address, transport } of found) {
-      listeners.push(
-        await transport.listen({ address, onConnection: (connection) => site.peers.accept(connection) }),
-      )
-    }
-  } catch (error) {
-    await Promise.all(listeners.map((listener) => listener.close()))
-    throw error
-  }
-  return listeners
+  return await links.listen(addresses)
 }
 
 /** What `serve` means for the core. */
 export function coreOptions(serve: Partial<ServeOptions>, address: string | undefined): CoreServeOptions {
   const { listen, signal, detachTimeoutMs, ackTimeoutMs, initialTimeoutMs, sendTimeoutMs, ...rest } = serve
-  const { silenceTimeoutMs, heartbeatMs, allowTakeOver, handOverTimeoutMs, ...core } = rest
+  const { silenceTimeoutMs, heartbeatMs, allowTakeOver, handOverTimeoutMs, ...more } = rest
+  const { tls, secret, key, insecure, multicast, compression, ...core } = more
   const timings = {
     ...(ackTimeoutMs === undefined ? {} : { ackTimeoutMs }),
     ...(initialTimeoutMs === undefined ? {} : { initialTimeoutMs, snapshotTimeoutMs: initialTimeoutMs }),

@@ -7,14 +7,13 @@
 
 import { asError, CoterieError, isCoterieError } from '../base/errors.ts'
 import type { PeerId, SiteView } from '../replication/core-options.ts'
-import { parseAddress } from '../transport/address.ts'
-import type { TransportRegistry } from '../transport/registry.ts'
 import { BackOff } from './back-off.ts'
+import type { Links } from './links.ts'
 import type { Site } from './site.ts'
 
 export interface MeshOptions {
   readonly site: Site
-  readonly transports: TransportRegistry
+  readonly links: Links
   /** Where this site listens, and where it says that it does. */
   readonly own: readonly string[]
   readonly seeds: readonly string[]
@@ -133,11 +132,9 @@ export class Mesh {
   }
 
   async #dial(place: Place, signal: AbortSignal): Promise<void> {
-    const { site, transports, connectTimeoutMs } = this.#options
+    const { site, links, connectTimeoutMs } = this.#options
     try {
-      const address = parseAddress(place.address)
-      const transport = transports.get(address.scheme)
-      const connection = await transport.connect({ address, connectTimeoutMs, signal })
+      const connection = await links.connect({ address: place.address, connectTimeoutMs, signal })
       if (signal.aborted) {
         connection.destroy()
         return

@@ -5,6 +5,7 @@ import { asError, CoterieError, isCoterieError } from '../base/errors.ts'
 import { checkOptions, type OptionRules, text, wholeNumber } from '../base/options.ts'
 import type { Timer } from '../env/host.ts'
 import { parseAddress } from '../transport/address.ts'
+import { linkOptionsOf } from '../transport/link-options.ts'
 import type { Listener } from '../transport/transport.ts'
 import type { StopResult } from './events.ts'
 import { bind, coreOptions, Master, type MasterSetting, type ServeOptions, serveRules } from './master.ts'
@@ -79,7 +80,7 @@ export class TakingOver {
   async listen(): Promise<void> {
     const { listen } = this.#options
     if (listen === undefined) return
-    const listeners = await bind(this.#setting, listen)
+    const listeners = await bind(this.#setting, listen, linkOptionsOf(this.#options))
     // The master may have handed over of its own accord meanwhile, or the attachment may have ended.
     if (this.#isSettled) await Promise.all(listeners.map((listener) => listener.close()))
     else this.#listeners = listeners

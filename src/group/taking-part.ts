@@ -12,13 +12,13 @@ import type { SiteRole } from '../database/site-state.ts'
 import type { Timer } from '../env/host.ts'
 import type { CoreEvent } from '../replication/effects.ts'
 import { defaultTimings } from '../replication/timings.ts'
-import type { TransportRegistry } from '../transport/registry.ts'
 import type { Listener } from '../transport/transport.ts'
 import type { GroupEnd, GroupEvents } from './events.ts'
 import { Following } from './following.ts'
 import { Founding } from './founding.ts'
 import { tellCoreEvent, tellMembers } from './group-events.ts'
 import type { JoinSettings } from './join-options.ts'
+import type { Links } from './links.ts'
 import { MembershipKeeper } from './membership-keeper.ts'
 import { Mesh } from './mesh.ts'
 import { Refusals } from './refusals.ts'
@@ -28,7 +28,7 @@ import { handOver } from './transfer.ts'
 
 export interface TakingPartOptions {
   readonly site: Site
-  readonly transports: TransportRegistry
+  readonly links: Links
   readonly settings: JoinSettings
   readonly listeners: readonly Listener[]
   /** Where the others reach this site. */
@@ -65,7 +65,7 @@ export class TakingPart {
   #before: SiteRole | undefined
 
   constructor(options: TakingPartOptions) {
-    const { site, transports, settings, listeners, address, tell } = options
+    const { site, links, settings, listeners, address, tell } = options
     this.#site = site
     this.#settings = settings
     this.#listeners = listeners
@@ -82,7 +82,7 @@ export class TakingPart {
     })
     const { electionTimeoutMs, silenceTimeoutMs, retryMinMs, retryMaxMs } = settings.timings
     const connectTimeoutMs = Math.max(1000, 3 * electionTimeoutMs)
-    const reaching = { site, transports, connectTimeoutMs, retryMinMs, retryMaxMs }
+    const reaching = { site, links, connectTimeoutMs, retryMinMs, retryMaxMs }
     this.#mesh = new Mesh({
       ...reaching,
       own: [address, ...listeners.map((listener) => listener.address)],

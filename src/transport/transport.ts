@@ -6,6 +6,7 @@
 
 import type { CoterieError } from '../base/errors.ts'
 import type { Address } from './address.ts'
+import type { LinkSettings } from './link-options.ts'
 
 export interface Transport {
   /** The part of an address before `://` that this transport serves. */
@@ -21,6 +22,8 @@ export interface ListenOptions {
   readonly address: Address
   /** The largest message (control and payload) to accept at first. Default `limits.handshakeFrameBytesMax`. */
   readonly frameBytesMax?: number
+  /** How what comes is protected. Default: not at all. */
+  readonly link?: LinkSettings
   /** How long a peer may take to say which protocol it speaks. Default 10,000. */
   readonly connectTimeoutMs?: number
   /** Peers that have not said so yet; beyond it the oldest of them is dropped. Default 256. */
@@ -37,6 +40,7 @@ export interface ConnectOptions {
   readonly connectTimeoutMs: number
   /** As for `listen`. */
   readonly frameBytesMax?: number
+  readonly link?: LinkSettings
   readonly signal?: AbortSignal
 }
 

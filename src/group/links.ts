@@ -1,0 +1,61 @@
+// How a site reaches others and is reached: the transports that there are, and how links over them are protected.
+
+import { parseAddress } from '../transport/address.ts'
+import type { LinkOptions, LinkSettings } from '../transport/link-options.ts'
+import type { TransportRegistry } from '../transport/registry.ts'
+import type { Connection, Listener } from '../transport/transport.ts'
+import type { Site } from './site.ts'
+
+export class Links {
+  readonly #site: Site
+  readonly #transports: TransportRegistry
+  readonly #settings: LinkSettings
+
+  constructor(options: {
+    readonly site: Site
+    readonly transports: TransportRegistry
+    readonly link: LinkOptions
+  }) {
+    const { site, transports, link } = options
+    this.#site = site
+    this.#transports = transports
+    this.#settings = {
+      ...link,
+      identity: () => ({ site: site.site, databaseId: site.core.databaseId }),
+    }
+  }
+
+  /** On all of these, or on none. Whoever connects may ask to join. Errors: those of `Transport.listen`. */
+  async listen(addresses: readonly string[]): Promise<Listener[]> {
+    const parsed = addresses.map(parseAddress)
+    const found = parsed.map((address) => ({ address, transport: this.#transports.get(address.scheme) }))
+    const listeners: Listener[] = []
+    try {
+      for (const { address, transport } of found) {
+        const onConnection = (connection: Connection): void => this.#site.peers.accept(connection)
+        listeners.push(await transport.listen({ address, link: this.#settings, onConnection }))
+      }
+    } catch (error) {
+      await Promise.all(listeners.map((listener) => listener.close()))
+      throw error
+    }
+    return listeners
+  }
+
+  /** ADDRESS_INVALID if it is no address, or there is no transport for it. */
+  check(address: string): void {
+    this.#transports.get(parseAddress(address).scheme)
+  }
+
+  /** Errors: ADDRESS_INVALID, and those of `Transport.connect`. */
+  async connect(options: {
+    readonly address: string
+    readonly connectTimeoutMs: number
+    readonly signal: AbortSignal
+  }): Promise<Connection> {
+    const { connectTimeoutMs, signal } = options
+    const address = parseAddress(options.address)
+    const transport = this.#transports.get(address.scheme)
+    return await transport.connect({ address, connectTimeoutMs, signal, link: this.#settings })
+  }
+}

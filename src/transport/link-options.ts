@@ -1,0 +1,79 @@
+// How links are protected and packed: what every face takes, and every transport is given. A transport takes what
+// concerns it, and refuses with OPTION_INVALID what it would have to ignore: nobody is to believe a link protected
+// that is not.
+
+import { eitherOf, type OptionRules, oneOf, text, truth } from '../base/options.ts'
+
+/** Of Node's `tls` module, as PEM or DER. */
+export interface TlsOptions {
+  /** Whom to believe: the authorities that sign the certificates of the group's sites. */
+  readonly ca: string | Uint8Array | readonly (string | Uint8Array)[]
+  /** Of this site; shown as a client, too: both sides prove who they are. */
+  readonly cert: string | Uint8Array
+  readonly key: string | Uint8Array
+  readonly passphrase?: string
+  readonly minVersion?: 'TLSv1.2' | 'TLSv1.3'
+  readonly ciphers?: string
+  /** The name that the other side's certificate must bear. Default: the host of its address. */
+  readonly serverName?: string
+  /**
+   * A site may only take part under an id that its certificate names (its common name, or a DNS name among its
+   * alternative names). Default true.
+   */
+  readonly bindSite?: boolean
+}
+
+export interface LinkOptions {
+  /** For `tls://`. */
+  readonly tls?: TlsOptions
+  /** For `tcp://` and `pipe:`: whoever does not prove to know it is not listened to. At least 16 bytes. */
+  readonly secret?: string | Uint8Array
+  /** For `udp://`: 32 bytes that all sites share; every datagram is encrypted and authenticated. */
+  readonly key?: Uint8Array
+  /** For `udp://`: without `key`, also beyond loopback. Default false. */
+  readonly insecure?: boolean
+  /** For `udp://`: the group to which live records are sent once for all replicas. */
+  readonly multicast?: string
+  /** What is offered; used where the other side offers it, too. Default `none`. */
+  readonly compression?: 'none' | 'deflate' | 'zstd'
+}
+
+const bytes = (value: unknown): string | undefined =>
+  value instanceof Uint8Array && value.length > 0 ? undefined : 'bytes'
+const anObject = (value: unknown): string | undefined =>
+  typeof value === 'object' && value !== null ? undefined : 'an object'
+
+export const linkRules: OptionRules = {
+  tls: anObject,
+  secret: eitherOf(text, bytes),
+  key: bytes,
+  insecure: truth,
+  multicast: text,
+  compression: oneOf('none', 'deflate', 'zstd'),
+}
+
+/** The link options among those of a call. */
+export function linkOptionsOf(options: LinkOptions): LinkOptions {
+  const { tls, secret, key, insecure, multicast, compression } = options
+  return {
+    ...(tls === undefined ? {} : { tls }),
+    ...(secret === undefined ? {} : { secret }),
+    ...(key === undefined ? {} : { key }),
+    ...(insecure === undefined ? {} : { insecure }),
+    ...(multicast === undefined ? {} : { multicast }),
+    ...(compression === undefined ? {} : { compression }),
+  }
+}
+
+/** Who is at this end of a link. */
+export interface LinkIdentity {
+  readonly site: string
+  /** Undefined while there is no database yet. */
+  readonly databaseId: string | undefined
+}
+
+/** What a transport is given. */
+export interface LinkSettings extends LinkOptions {
+  /** As it is when a link is made. */
+  readonly identity: () => LinkIdentity
+}
