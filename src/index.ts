@@ -30,6 +30,7 @@ export type {
   TransactResult,
 } from './database/transaction.ts'
 export type { Host } from './env/host.ts'
+export type { AppSend, SendFlags, SiteAddress } from './group/app-network.ts'
 export type { AttachOptions } from './group/attach-options.ts'
 export type { Attachment, AttachmentEvent } from './group/attachment.ts'
 export { Database, type Progress, type VerifyResult } from './group/database.ts'
@@ -39,6 +40,7 @@ export type {
   GroupEnd,
   GroupEvents,
   MasterEvents,
+  ReplicationEvents,
   StopResult,
   SyncKind,
   SyncResult,
@@ -48,6 +50,14 @@ export type { GroupMaster, GroupSite, GroupStatus } from './group/group-status.t
 export type { JoinOptions } from './group/join-options.ts'
 export type { Master, ServeEnd, ServeOptions } from './group/master.ts'
 export { attachMaster, type OpenOptions, open } from './group/open.ts'
+export type { ElectResult, ProcessResult, Replication } from './group/replication.ts'
+export type {
+  ElectOptions,
+  ReplicationOptions,
+  ReplicationSettings,
+  StartOptions,
+} from './group/replication-options.ts'
+export type { ReplicationStats } from './group/replication-stats.ts'
 export { type RestoreOptions, restore } from './group/restore.ts'
 export type { DatabaseStatus, ReplicaStatus } from './group/status.ts'
 export type { TakeOverOptions, TakeOverResult } from './group/taking-over.ts'

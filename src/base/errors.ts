@@ -124,6 +124,11 @@ export const errorCatalogue = {
     meaning:
       'Following this master would undo commits that a quorum had made permanent; nothing was changed.',
   },
+  SNAPSHOT_REFUSED: {
+    retryable: false,
+    meaning:
+      'This site lacks records that its master no longer has, and `autoInit: false` forbids it to take a snapshot.',
+  },
   DUPLICATE_SITE: { retryable: false, meaning: 'Another site of the same id is attached.' },
   DUPLICATE_MASTER: {
     retryable: false,

@@ -71,6 +71,7 @@ const byErrorCode: Record<ErrorCode, ExitCode> = {
   FRAME_INVALID: connection,
   FOREIGN_HISTORY: connection,
   REWIND_REFUSED: connection,
+  SNAPSHOT_REFUSED: connection,
   DUPLICATE_SITE: connection,
   DUPLICATE_MASTER: connection,
   TOO_MANY_REPLICAS: connection,

@@ -32,6 +32,8 @@ import type { DatabaseEvents } from './events.ts'
 import { Group } from './group.ts'
 import type { JoinOptions } from './join-options.ts'
 import { Master, type MasterSetting, type ServeOptions } from './master.ts'
+import { Replication } from './replication.ts'
+import type { ReplicationOptions } from './replication-options.ts'
 import type { Site } from './site.ts'
 import { type DatabaseStatus, databaseStatus } from './status.ts'
 import type { TakeOverOptions, TakeOverResult } from './taking-over.ts'
@@ -280,12 +282,43 @@ export class Database<K = string, V = string>
     return group
   }
 
+  /**
+   * Replicates over the application's own network, with elections that the application holds (Berkeley DB's Base API).
+   * OPTION_UNKNOWN, OPTION_INVALID, INVALID_STATE while attached, serving, in a group, or replicating already.
+   */
+  async replication(options: ReplicationOptions): Promise<Replication> {
+    this.#assertStaysOpen()
+    this.#assertNoGroup()
+    this.#assertOfNoGroup()
+    await this.#whenBecomeMaster()
+    if (this.#attachment !== undefined || this.#master !== undefined || this.#isStarting) {
+      throw new CoterieError('INVALID_STATE', 'this database is attached or served: end that first')
+    }
+    this.#isStarting = true
+    try {
+      await this.masterSetting.witness.end()
+      const replication = await Replication.open(this.site, options)
+      this.#replication = replication
+      replication.on('closed', () => {
+        if (this.#replication === replication) this.#replication = undefined
+      })
+      return replication
+    } finally {
+      this.#isStarting = false
+    }
+  }
+
+  #replication: Replication | undefined
+
   /** What `join` returned, until it has left. */
   get group(): Group | undefined {
     return this.#group
   }
 
   #assertNoGroup(): void {
+    if (this.#replication !== undefined) {
+      throw new CoterieError('INVALID_STATE', 'this database replicates by replication(): close that first')
+    }
     if (this.#group === undefined) return
     throw new CoterieError('INVALID_STATE', 'this database is in a group: leave it first')
   }
@@ -498,6 +531,7 @@ export class Database<K = string, V = string>
   async #end(options: { discard: boolean }): Promise<RecordPlace | undefined> {
     try {
       await this.#group?.leave()
+      await this.#replication?.close()
       await this.#attachment?.stop()
       await this.#master?.stop()
       await this.masterSetting.witness.end()

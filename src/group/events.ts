@@ -146,6 +146,41 @@ export type GroupEvents = {
   stopped: GroupEnd
 }
 
+/** Events of replication over the application's network: `db.replication()`. `newMaster` comes before `synced`. */
+export type ReplicationEvents = {
+  newMaster: { readonly site: string; readonly term: number }
+  master: { readonly term: number }
+  replica: { readonly term: number }
+  steppedDown: GroupEvents['steppedDown']
+  /** This site has won an election: `start('master')` begins its reign. */
+  elected: { readonly term: number }
+  electionFailed: {
+    readonly reason: 'no-majority' | 'nobody-electable' | 'no-votes' | 'deferred'
+    readonly have: number
+    readonly need: number
+  }
+  /** A site that was not known, and what it says of itself. */
+  newSite: { readonly site: string; readonly data: Uint8Array }
+  /** A master is there, and `delaySync` keeps this site from following it before `sync()`. */
+  syncDelayed: { readonly site: string; readonly term: number }
+  syncBegin: AttachmentEvents['syncBegin']
+  syncProgress: AttachmentEvents['syncProgress']
+  snapshotDone: AttachmentEvents['snapshotDone']
+  synced: SyncResult
+  rewound: AttachmentEvents['rewound']
+  /** The master does not take this site. */
+  joinFailed: { readonly code: string; readonly reason: string }
+  /** A message could not be sent: as if it were lost. */
+  sendFailed: {
+    readonly to: string | number
+    readonly lsn: number
+    readonly permanent: boolean
+    readonly cause: Error | undefined
+  }
+  duplicateMaster: GroupEvents['duplicateMaster']
+  closed: undefined
+}
+
 /** Why a site takes no part in its group any more. */
 export interface GroupEnd {
   readonly reason: 'left' | 'cancelled' | 'removed' | 'refused' | 'failed'

@@ -1,5 +1,6 @@
 // What the core reports, in the words of a group's events. Only what needs no decision: the rest is in group.ts.
 
+import { assert } from '../base/assert.ts'
 import type { Emitter } from '../base/emitter.ts'
 import { type Membership, memberOf } from '../base/membership.ts'
 import type { CoreEvent } from '../replication/effects.ts'
@@ -28,6 +29,7 @@ export function tellCoreEvent(group: Emitter<GroupEvents>, event: CoreEvent): vo
       return
     case 'electionFailed': {
       const { reason, have, need } = event
+      assert(reason !== 'deferred', 'only elections that the application holds end so')
       group.emit('electionFailed', { reason, have, need })
       return
     }

@@ -4,6 +4,7 @@
 import { CoterieError, type ErrorCode } from '../base/errors.ts'
 import { limits } from '../base/limits.ts'
 import type { PeerId } from '../replication/core-options.ts'
+import type { Effect } from '../replication/effects.ts'
 import type { Connection } from '../transport/transport.ts'
 import type { SiteSteps } from './site-steps.ts'
 
@@ -113,9 +114,9 @@ export class Peers {
   }
 
   /** False once the other side takes no more; the core hears when it does. Sending to who has gone is like a loss. */
-  send(id: PeerId, control: Uint8Array, rec: Uint8Array | undefined): boolean {
-    const peer = this.#peers.get(id)
-    return peer === undefined || peer.connection.send(control, rec)
+  send({ to, control, rec, hints }: Extract<Effect, { kind: 'send' }>): boolean {
+    const peer = this.#peers.get(to)
+    return peer === undefined || peer.connection.send(control, rec, hints)
   }
 
   trafficOf(id: PeerId): { bytesIn: number; bytesOut: number; remote: string } | undefined {

@@ -27,7 +27,7 @@ import type {
   ServeOptions,
   SnapshotResume,
 } from '../replication/core-options.ts'
-import type { CoreEvent, Effect } from '../replication/effects.ts'
+import { type CoreEvent, type Effect, type StepResult, stepOk } from '../replication/effects.ts'
 import { defaultTimings } from '../replication/timings.ts'
 import type { Connection } from '../transport/transport.ts'
 import { AckMeter } from './ack-meter.ts'
@@ -181,7 +181,7 @@ export class Site implements Replicator, SiteSteps {
   #perform(effect: Exclude<Effect, { kind: 'persist' }>): void {
     switch (effect.kind) {
       case 'send':
-        if (!this.peers.send(effect.to, effect.control, effect.rec)) {
+        if (!this.peers.send(effect)) {
           this.core.congested({ peer: effect.to, congested: true })
         }
         return
@@ -366,17 +366,38 @@ export class Site implements Replicator, SiteSteps {
     return await this.#snapshotTaking.resumable()
   }
 
-  /** Follows the master behind a connection. */
+  /** Follows the master behind a connection, which ends with the attachment. */
   follow(connection: Connection, options: FollowOptions): void {
     if (this.engine.failure !== undefined) throw this.engine.failure
     const peer = this.peers.add(connection, { trusted: true })
     this.#masterPeer = peer
+    this.step(() => this.core.connected({ peer, now: this.now() }))
+    this.followPeer(peer, options)
+  }
+
+  /** Follows the master behind a peer, which stays one when the attachment has ended. */
+  followPeer(peer: PeerId, options: FollowOptions): void {
     this.#following = true
     this.#ackMeter.reset()
+    this.step(() => this.core.follow({ peer, now: this.now(), options }))
+  }
+
+  /** As `step`, where the core may say no: its refusal is the caller's. */
+  attempt(tell: () => unknown): void {
+    this.#loop.attempt(tell)
+  }
+
+  /** A message of a network that is not ours: what it came to, which need not be on disk yet. */
+  process(message: {
+    readonly control: Uint8Array
+    readonly rec: Uint8Array
+    readonly from: PeerId
+  }): StepResult {
+    let result: StepResult = stepOk
     this.step(() => {
-      this.core.connected({ peer, now: this.now() })
-      this.core.follow({ peer, now: this.now(), options })
+      result = this.core.processMessage({ ...message, now: this.now() })
     })
+    return result
   }
 
   /** Ends the attachment: `stop` finishes what was received, `cancel` stops at once. */

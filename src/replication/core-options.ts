@@ -166,6 +166,8 @@ export interface FollowOptions {
   readonly member?: { readonly address: string }
   /** False: stops instead of undoing the tail that the master does not have. Default true. */
   readonly autoRewind?: boolean
+  /** False: stops instead of taking a snapshot. Default true. */
+  readonly autoInit?: boolean
   readonly resume?: SnapshotResume
 }
 
@@ -186,6 +188,12 @@ export interface GroupOptions {
   readonly version?: string
   /** The data here is to be replaced: whose it is does not matter. Default false. */
   readonly replace?: boolean
+  /** Never votes, is never elected. Default false. */
+  readonly view?: boolean
+  /** What the application says of this site to others, up to 1,024 bytes. Default nothing. */
+  readonly data?: Uint8Array
+  /** Who holds elections: the members, whenever they hear no master (default), or the application. */
+  readonly elections?: 'members' | 'application'
   /** The site's own figure for `SiteView.ackMicros`. Default 0. */
   readonly ackMicros?: () => number
   /** Waits and bounds from now on; the rest as given to the core. */
@@ -208,6 +216,8 @@ export interface SiteView {
   readonly appliedLsn: Lsn
   readonly committedLsn: Lsn
   readonly ackMicros: number
+  /** It never votes. */
+  readonly view: boolean
   readonly heardAt: number
   /** A link to it is up. */
   readonly linked: boolean

@@ -9,7 +9,7 @@ import { type Lsn, lsnPlus, noLsn, type Term } from '../base/lsn.ts'
 import { type Member, type Membership, memberOf } from '../base/membership.ts'
 import type { CoreOptions, MixedRows, PeerId, RecordCodec } from './core-options.ts'
 import { type Counters, zeroCounters } from './counters.ts'
-import type { CoreEvent, Effect } from './effects.ts'
+import { type CoreEvent, type Effect, noHints, type SendHints } from './effects.ts'
 import { encodeMessage } from './message-codec.ts'
 import { messageLimits } from './message-limits.ts'
 import type { Message } from './messages.ts'
@@ -187,19 +187,18 @@ export class CoreState {
     return taken
   }
 
-  send(to: PeerId, message: Message): void {
+  send(to: PeerId, message: Message, hints: SendHints = noHints): void {
     const control = encodeMessage(message)
     this.counters.messagesOut++
     this.counters.bytesOut += control.length
-    this.emit({ kind: 'send', to, control })
+    this.emit({ kind: 'send', to, control, hints })
   }
 
-  sendBulk(to: PeerId, message: Message, rec: Uint8Array, permanentLsn?: Lsn): void {
+  sendBulk(to: PeerId, message: Message, rec: Uint8Array, hints: SendHints): void {
     const control = encodeMessage(message)
     this.counters.messagesOut++
     this.counters.bytesOut += control.length + rec.length
-    if (permanentLsn === undefined) this.emit({ kind: 'send', to, control, rec })
-    else this.emit({ kind: 'send', to, control, rec, permanentLsn })
+    this.emit({ kind: 'send', to, control, rec, hints })
   }
 
   /** Names the database of a site that had none. */

@@ -11,7 +11,7 @@
 import { assert } from '../base/assert.ts'
 import type { RecordBatch, RecordPlace } from '../base/batch.ts'
 import { emptyBytes } from '../base/bytes.ts'
-import type { ErrorCode } from '../base/errors.ts'
+import { CoterieError, type ErrorCode } from '../base/errors.ts'
 import type { History } from '../base/history.ts'
 import type { Lsn, Term } from '../base/lsn.ts'
 import type { Membership } from '../base/membership.ts'
@@ -325,7 +325,10 @@ export class Core {
 
   // ---- one of a group
 
-  /** From now on this site is one of a group: it greets, canvasses and votes. INVALID_STATE without an incarnation. */
+  /**
+   * From now on this site is one of a group: it greets, canvasses and votes. Called again it changes what the site says
+   * of itself. INVALID_STATE without an incarnation.
+   */
   joinGroup(options: GroupOptions & { now: number }): void {
     this.#step(options.now, () => this.#roles.joinGroup(options))
   }
@@ -337,6 +340,22 @@ export class Core {
   /** A link to another site of the group is up: both sides greet. It ends with `disconnected`. */
   linked(options: { peer: PeerId; now: number }): void {
     this.#step(options.now, () => this.#roles.group?.greetings.linked(options.peer))
+  }
+
+  /** Greets whoever can be reached at `everybody`, an address that is no one site's: who answers is linked. */
+  call(options: { everybody: PeerId; now: number }): void {
+    this.#step(options.now, () => this.#roles.group?.greetings.call(options.everybody))
+  }
+
+  /**
+   * Where the application holds the elections: holds one, which `votes` sites must agree to. Ends with the effect
+   * `elected`, the event `electionFailed`, or a master that is heard. INVALID_STATE while one is under way.
+   */
+  holdElection(options: { votes: number; now: number }): void {
+    this.#step(options.now, () => {
+      if (this.#roles.group === undefined) throw new CoterieError('INVALID_STATE', 'this site is in no group')
+      this.#roles.group.holdElection(options.votes)
+    })
   }
 
   /** Tells the others of this site at once. */

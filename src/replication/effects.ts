@@ -9,15 +9,16 @@ import type { History } from '../base/history.ts'
 import type { Lsn, Term } from '../base/lsn.ts'
 import type { Membership } from '../base/membership.ts'
 import type { Gate, PeerId } from './core-options.ts'
+import type { ElectionFailure } from './election.ts'
 
 export type Effect =
-  /** `rec` is shared, never copied. `permanentLsn`: the last record in it that the group is asked to confirm. */
+  /** `rec` is shared, never copied. */
   | {
       readonly kind: 'send'
       readonly to: PeerId
       readonly control: Uint8Array
       readonly rec?: Uint8Array
-      readonly permanentLsn?: Lsn
+      readonly hints: SendHints
     }
   /** Replica: to the end of the log. Answer: `synced` when it is durable. */
   | { readonly kind: 'append'; readonly batch: RecordBatch }
@@ -122,6 +123,21 @@ export type Effect =
    * calls `electionLost`. `handover`: the old master itself has given the term to this site.
    */
   | { readonly kind: 'elected'; readonly term: Term; readonly handover: boolean }
+
+/** What whoever carries a message may want to know of it. All are wishes: the core repairs whatever is lost. */
+export interface SendHints {
+  /** The last record in it that the group is asked to confirm. */
+  readonly permanentLsn?: Lsn
+  /** Part of a catch-up or a snapshot: it may be gathered with others. All else should leave at once. */
+  readonly bulk?: boolean
+  /** Any other site may serve it, too. */
+  readonly anywhere?: boolean
+  /** It was asked before, and not answered. */
+  readonly rerequest?: boolean
+}
+
+export const noHints: SendHints = {}
+export const bulkHints: SendHints = { bulk: true }
 
 /** A higher term; too few members heard for an election timeout; handed over to another site; told to. */
 export type StepDownReason = 'replaced' | 'no-majority' | 'handed-over' | 'asked'
@@ -237,7 +253,7 @@ export type CoreEvent =
   | { readonly kind: 'electionBegun'; readonly round: number }
   | {
       readonly kind: 'electionFailed'
-      readonly reason: 'no-majority' | 'nobody-electable' | 'no-votes'
+      readonly reason: ElectionFailure
       /** Members that were heard, this one included, and those that are needed. */
       readonly have: number
       readonly need: number
@@ -258,7 +274,8 @@ export type StepResult =
   | { readonly kind: 'notPerm'; readonly lsn: Lsn }
   | { readonly kind: 'dupMaster' }
   | { readonly kind: 'holdElection' }
-  | { readonly kind: 'newSite'; readonly site: string }
+  /** A site that was not known: who it is, and what it says of itself (`GroupOptions.data`). */
+  | { readonly kind: 'newSite'; readonly site: string; readonly data: Uint8Array }
   | { readonly kind: 'joinFailure'; readonly code: ErrorCode; readonly reason: string }
   | { readonly kind: 'wouldRewind'; readonly lsn: Lsn }
 

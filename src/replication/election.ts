@@ -8,11 +8,12 @@
 
 import { assert } from '../base/assert.ts'
 import type { RecordPlace } from '../base/batch.ts'
+import { CoterieError } from '../base/errors.ts'
 import { noTerm, type Term } from '../base/lsn.ts'
-import { majorityOf, memberOf } from '../base/membership.ts'
 import type { PeerId } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
 import { ignore, type StepResult, stepOk } from './effects.ts'
+import type { Electorate } from './electorate.ts'
 import type { Greetings } from './greetings.ts'
 import type { Canvass, HeardMaster, Vote, VoteRequest } from './group-messages.ts'
 import { messageLimits } from './message-limits.ts'
@@ -35,6 +36,12 @@ interface Standing {
   readonly term: Term
 }
 
+/**
+ * Too few were heard; none of them may become master; too few votes were given; another site has more than this one,
+ * and has not taken its turn.
+ */
+export type ElectionFailure = 'no-majority' | 'nobody-electable' | 'no-votes' | 'deferred'
+
 type Phase =
   /** A master is heard, or this site does not vote. */
   | 'content'
@@ -50,7 +57,11 @@ export class Election {
   readonly #state: CoreState
   readonly #greetings: Greetings
   readonly #hooks: ElectionHooks
-  readonly #priority: number
+  /** 0: never to be elected. */
+  priority: number
+  readonly #electorate: Electorate
+  readonly #isView: boolean
+  readonly #isAutomatic: boolean
   #phase: Phase = 'waiting'
   #dueAt: number
   /** The term that votes are asked for in, or that was won. */
@@ -72,12 +83,21 @@ export class Election {
     readonly state: CoreState
     readonly greetings: Greetings
     readonly hooks: ElectionHooks
+    readonly electorate: Electorate
     readonly priority: number
+    /** It never votes. */
+    readonly view: boolean
+    /** A site that hears no master holds an election of its own accord; else `hold` begins each. */
+    readonly automatic: boolean
   }) {
     this.#state = options.state
     this.#greetings = options.greetings
     this.#hooks = options.hooks
-    this.#priority = options.priority
+    this.priority = options.priority
+    this.#electorate = options.electorate
+    this.#isView = options.view
+    this.#isAutomatic = options.automatic
+    if (!options.automatic) this.#phase = 'content'
     const { now, timings } = this.#state
     // Time to find a master that there is.
     this.#dueAt = now + timings.electionTimeoutMs
@@ -103,15 +123,16 @@ export class Election {
 
   tick(): void {
     const { now } = this.#state
-    if ((this.#phase === 'voting' || this.#phase === 'elected') && !this.#isTermOurs) this.#waitRandomly()
+    if ((this.#phase === 'voting' || this.#phase === 'elected') && !this.#isTermOurs) this.#overtaken()
     if (this.#phase === 'elected') return
-    if (this.#state.ownMember === undefined || this.#hooks.heardMaster() !== undefined) {
+    if (!this.#mayStand || this.#hooks.heardMaster() !== undefined) {
       this.#phase = 'content'
       this.#passedOver.clear()
       return
     }
     switch (this.#phase) {
       case 'content':
+        if (!this.#isAutomatic) return
         // The wait for the master is behind us; whether others still hear one, they will say.
         this.#beginRound()
         return
@@ -129,16 +150,35 @@ export class Election {
         )
         if (now >= this.#dueAt) this.#failed('no-votes', this.#votes.size)
         return
+      case 'deferring':
+        if (now >= this.#dueAt) this.#hasDeferred()
+        return
       default:
         if (now >= this.#dueAt) this.#beginRound()
     }
+  }
+
+  /** The other one did not take its turn. */
+  #hasDeferred(): void {
+    if (this.#isAutomatic) this.#beginRound()
+    else this.#failed('deferred', 0)
+  }
+
+  /** Another term has begun: what this site has won or asked for in the old one counts for nothing. */
+  #overtaken(): void {
+    if (this.#isAutomatic) this.#waitRandomly()
+    else this.#failed('no-votes', 0)
+  }
+
+  get #mayStand(): boolean {
+    return !this.#isView && this.#electorate.includesThisSite
   }
 
   #repeat(isAwaited: (site: string) => boolean, message: () => Canvass | VoteRequest): void {
     const { now, timings } = this.#state
     if (now < this.#retry.dueAt) return
     backOff(this.#retry, timings, now)
-    for (const { site, peer } of this.#greetings.membersLinked()) {
+    for (const { site, peer } of this.#electorate.linked()) {
       if (isAwaited(site)) this.#state.send(peer, message())
     }
   }
@@ -158,15 +198,20 @@ export class Election {
     this.#dueAt = now + electionTimeoutMs + (this.#state.drawSession() % electionTimeoutMs)
   }
 
-  #failed(reason: 'no-majority' | 'nobody-electable' | 'no-votes', have: number): void {
-    this.#state.event({ kind: 'electionFailed', reason, have, need: this.#majority })
-    this.#waitRandomly()
+  #failed(reason: ElectionFailure, have: number): void {
+    this.#state.event({ kind: 'electionFailed', reason, have, need: this.#electorate.majority })
+    if (this.#isAutomatic) this.#waitRandomly()
+    else this.#phase = 'content'
   }
 
-  get #majority(): number {
-    const { membership } = this.#state
-    assert(membership !== undefined, 'who votes is a member')
-    return majorityOf(membership)
+  /** Holds one election now, where the application asks for each; ends as `elected`, or as an event says. */
+  hold(): void {
+    if (this.#isAutomatic) throw new CoterieError('INVALID_STATE', 'this group holds its elections itself')
+    if (this.isCandidate) throw new CoterieError('INVALID_STATE', 'an election is under way')
+    if (!this.#mayStand)
+      throw new CoterieError('INVALID_STATE', 'a view, or a site without data, elects nobody')
+    this.#abstains = false
+    this.#beginRound()
   }
 
   // ---- first phase: canvassing
@@ -182,7 +227,7 @@ export class Election {
     this.#retry = startRetry(timings, now)
     state.counters.elections++
     state.event({ kind: 'electionBegun', round: this.#round })
-    for (const { peer } of this.#greetings.membersLinked()) state.send(peer, this.#canvassMessage())
+    for (const { peer } of this.#electorate.linked()) state.send(peer, this.#canvassMessage())
     this.#reviewRound()
   }
 
@@ -198,8 +243,8 @@ export class Election {
   }
 
   get #offeredPriority(): number {
-    if (this.#state.ownMember === undefined || (this.#abstains && this.#phase === 'deferring')) return 0
-    return this.#hooks.canReign() ? this.#priority : 0
+    if (!this.#mayStand || (this.#abstains && this.#phase === 'deferring')) return 0
+    return this.#hooks.canReign() ? this.priority : 0
   }
 
   canvass(canvass: Canvass, from: PeerId): StepResult {
@@ -213,11 +258,11 @@ export class Election {
       if (!canvass.answer) this.#greetings.tell(from)
       return ignore('a master is heard')
     }
-    if (!state.mayVote) return ignore('this site does not vote')
+    if (this.#isView || !state.mayVote) return ignore('this site does not vote')
     if (canvass.answer && canvass.round !== this.#round) return ignore('the answer is to an earlier round')
-    const isNews = this.#phase === 'content' && state.ownMember !== undefined
-    if (isNews && !canvass.answer) this.#beginRound()
-    if (this.#phase === 'canvassing' && memberOf(membership, canvass.site) !== undefined) {
+    const isNews = this.#phase === 'content' && this.#mayStand
+    if (isNews && !canvass.answer && this.#isAutomatic) this.#beginRound()
+    if (this.#phase === 'canvassing' && this.#electorate.includes(canvass.site)) {
       const { last, priority, tiebreak, term } = canvass
       this.#standings.set(canvass.site, { last, priority, tiebreak, term })
     }
@@ -231,8 +276,8 @@ export class Election {
     const { now, timings } = this.#state
     const have = this.#standings.size + 1
     const waitedMs = now - this.#beganAt
-    const isWhole = this.#greetings.membersLinked().every(({ site }) => this.#standings.has(site))
-    const isEnough = have >= this.#majority
+    const isWhole = this.#electorate.linked().every(({ site }) => this.#standings.has(site))
+    const isEnough = have >= this.#electorate.majority
     if (isEnough && (isWhole || waitedMs >= timings.electionTimeoutMs / 2)) this.#endRound()
     else if (waitedMs >= timings.electionTimeoutMs) this.#failed('no-majority', have)
   }
@@ -252,7 +297,7 @@ export class Election {
     // Terms are used up only by a broken peer; then nobody can be elected, but nothing else stops.
     if (best === undefined || highest >= messageLimits.termMax) {
       this.#failed('nobody-electable', this.#standings.size + 1)
-    } else if (best[0] === site && this.#supporters < this.#majority) {
+    } else if (best[0] === site && this.#supporters < this.#electorate.majority) {
       // Those whose logs go further would refuse: no term is used up to be told so.
       this.#failed('nobody-electable', this.#supporters)
     } else if (best[0] === site) {
@@ -288,7 +333,7 @@ export class Election {
     this.#term = term
     this.#votes.add(state.site)
     if (given?.by !== undefined) this.#votes.add(given.by)
-    for (const { site, peer } of this.#greetings.membersLinked()) {
+    for (const { site, peer } of this.#electorate.linked()) {
       if (site !== given?.by) state.send(peer, this.#requestMessage())
     }
     this.#countVotes()
@@ -304,7 +349,7 @@ export class Election {
     const state = this.#state
     this.#greetings.heard(from)
     if (request.databaseId !== state.databaseId) return ignore('the request is of another database')
-    if (!state.mayVote) return ignore('this site does not vote')
+    if (this.#isView || !state.mayVote) return ignore('this site does not vote')
     const refusal = this.#whyNotVoteFor(request)
     if (refusal !== undefined) {
       state.counters.votesRefused++
@@ -362,7 +407,7 @@ export class Election {
     if (this.#phase !== 'voting' || !this.#isTermOurs || vote.forTerm !== this.#term) {
       return ignore('no vote is asked for')
     }
-    if (memberOf(state.membership, vote.site)?.incarnation !== vote.incarnation) {
+    if (!this.#electorate.includes(vote.site, vote.incarnation)) {
       return ignore('the voter is no member')
     }
     this.#answered.add(vote.site)
@@ -375,8 +420,8 @@ export class Election {
   #countVotes(): void {
     const state = this.#state
     let have = 0
-    for (const { site } of state.membership?.members ?? []) if (this.#votes.has(site)) have++
-    if (have < this.#majority) return
+    for (const site of this.#votes) if (this.#electorate.includes(site)) have++
+    if (have < this.#electorate.majority) return
     assert(this.#isTermOurs && state.vote === state.site, 'who is elected has voted for itself in that term')
     // It may have begun to look for another master meanwhile.
     this.#hooks.endRole(`this site is elected in term ${this.#term}`)
@@ -405,7 +450,7 @@ export class Election {
 
   /** The term has been raised from outside, or the reign that was won could not begin. */
   interrupted(): void {
-    if (this.#phase === 'voting' || this.#phase === 'elected') this.#waitRandomly()
+    if (this.#phase === 'voting' || this.#phase === 'elected') this.#overtaken()
   }
 }
 

@@ -154,7 +154,7 @@ export class Feed {
         ackNow,
       },
       batch.bytes,
-      batch.lastLsn,
+      { permanentLsn: batch.lastLsn, bulk: progress.state !== 'live' },
     )
   }
 }

@@ -5,6 +5,7 @@
 // and at once when there is a new master. Nothing that a Hello says is counted for safety: it finds masters, it tells
 // the operator, and an election takes it for a hint.
 
+import { emptyBytes } from '../base/bytes.ts'
 import type { ErrorCode } from '../base/errors.ts'
 import { memberOf } from '../base/membership.ts'
 import type { GroupOptions, PeerId, SiteView } from './core-options.ts'
@@ -30,7 +31,7 @@ const sitesMax = 256
 
 export class Greetings {
   readonly #state: CoreState
-  readonly #options: GroupOptions
+  #options: GroupOptions
   readonly #hooks: GreetingsHooks
   readonly #links = new Map<PeerId, Link>()
   readonly #sites = new Map<string, SiteView>()
@@ -41,6 +42,11 @@ export class Greetings {
     this.#options = options
     this.#hooks = hooks
     this.#helloAt = state.now
+  }
+
+  /** What this site says of itself from now on. */
+  change(options: GroupOptions): void {
+    this.#options = options
   }
 
   get sites(): SiteView[] {
@@ -62,14 +68,12 @@ export class Greetings {
     return best
   }
 
-  /** Links to voting members other than this site. */
-  membersLinked(): { readonly site: string; readonly peer: PeerId }[] {
-    const found: { site: string; peer: PeerId }[] = []
-    for (const { site } of this.#state.membership?.members ?? []) {
-      const peer = site === this.#state.site ? undefined : this.linkTo(site)
-      if (peer !== undefined) found.push({ site, peer })
-    }
-    return found
+  /** Every other site that has greeted on a link that is up. */
+  linkedSites(): { readonly site: string; readonly peer: PeerId }[] {
+    return [...this.#sites.keys()].flatMap((site) => {
+      const peer = this.linkTo(site)
+      return peer === undefined ? [] : [{ site, peer }]
+    })
   }
 
   linked(peer: PeerId): void {
@@ -117,7 +121,7 @@ export class Greetings {
     if (master !== undefined && isOfUse && master.site !== state.site) {
       state.event({ kind: 'masterFound', ...master })
     }
-    return isNew ? { kind: 'newSite', site } : stepOk
+    return isNew ? { kind: 'newSite', site, data: hello.data } : stepOk
   }
 
   /** Why the sender is not one of this group. */
@@ -159,7 +163,7 @@ export class Greetings {
 
   #note(hello: Hello): void {
     const { site, address, incarnation, priority, version, activity, grouped, databaseId, term, last } = hello
-    const { durableLsn, appliedLsn, committedLsn, ackMicros } = hello
+    const { durableLsn, appliedLsn, committedLsn, ackMicros, view } = hello
     if (this.#sites.size >= sitesMax && !this.#sites.has(site)) this.#forgetOldest()
     this.#sites.set(site, {
       site,
@@ -176,6 +180,7 @@ export class Greetings {
       appliedLsn,
       committedLsn,
       ackMicros,
+      view,
       heardAt: this.#state.now,
       linked: true,
     })
@@ -196,6 +201,11 @@ export class Greetings {
       // Of several links to a site one is enough; the others are only kept alive.
       if (link.site !== undefined && this.linkTo(link.site) === peer) this.#hello(peer, true)
     }
+  }
+
+  /** Tells whoever is there, on a transport that can: who answers is linked. */
+  call(everybody: PeerId): void {
+    this.#hello(everybody, false)
   }
 
   /** Tells one site, in answer to something that shows that it does not know. */
@@ -225,6 +235,7 @@ export class Greetings {
     const link = this.#links.get(to)
     if (link !== undefined) link.toldAt = state.now
     const { address, priority = 100, version = '', ackMicros, replace } = this.#options
+    const { view = false, data = emptyBytes } = this.#options
     const { last, durableLsn, appliedLsn, committedLsn } = state
     state.send(to, {
       type: 'hello',
@@ -244,6 +255,8 @@ export class Greetings {
       appliedLsn,
       committedLsn,
       ackMicros: ackMicros?.() ?? 0,
+      view,
+      data,
       master: this.#hooks.announcedMaster(),
     })
   }

@@ -38,7 +38,7 @@ export const groupTypeNumbers: {
 
 const activities: readonly SiteActivity[] = ['alone', 'candidate', 'syncing', 'replica', 'master']
 
-const helloFlag = { answer: 1, database: 2, grouped: 4, master: 8 } as const
+const helloFlag = { answer: 1, database: 2, grouped: 4, master: 8, view: 16 } as const
 const answerFlag = 1
 const handoverFlag = 1
 const grantedFlag = 1
@@ -46,7 +46,7 @@ const groupedFlag = 1
 
 /** All flags of each type. */
 export const groupFlags: Readonly<Record<number, number>> = {
-  [groupTypeNumbers.hello]: 15,
+  [groupTypeNumbers.hello]: 31,
   [groupTypeNumbers.canvass]: answerFlag,
   [groupTypeNumbers.voteRequest]: handoverFlag,
   [groupTypeNumbers.vote]: grantedFlag,
@@ -60,7 +60,8 @@ export function groupMessageFlags(message: GroupMessage): number {
         (message.answer ? helloFlag.answer : 0) |
         (message.databaseId === undefined ? 0 : helloFlag.database) |
         (message.grouped ? helloFlag.grouped : 0) |
-        (message.master === undefined ? 0 : helloFlag.master)
+        (message.master === undefined ? 0 : helloFlag.master) |
+        (message.view ? helloFlag.view : 0)
       )
     case 'canvass':
       return message.answer ? answerFlag : 0
@@ -129,6 +130,7 @@ function writeHello(out: MessageWriter, message: Hello): void {
   out.u64(message.appliedLsn)
   out.u64(message.committedLsn)
   out.u32(message.ackMicros)
+  out.bytes(message.data.subarray(0, messageLimits.siteDataBytesMax))
   if (master === undefined) return
   out.text(master.site, limits.siteIdBytesMax)
   out.u32(master.term)
@@ -212,6 +214,7 @@ function readHello(input: MessageReader, { flags, envelope }: Head): Hello {
   const appliedLsn = input.lsn()
   const committedLsn = input.lsn()
   const ackMicros = input.u32()
+  const data = input.bytes(messageLimits.siteDataBytesMax)
   input.expect(
     durableLsn <= last.lsn && appliedLsn <= last.lsn && committedLsn <= last.lsn,
     'a position is beyond the log',
@@ -233,6 +236,8 @@ function readHello(input: MessageReader, { flags, envelope }: Head): Hello {
     appliedLsn,
     committedLsn,
     ackMicros,
+    view: (flags & helloFlag.view) !== 0,
+    data,
     master: (flags & helloFlag.master) === 0 ? undefined : readMaster(input),
   }
 }

@@ -32,6 +32,10 @@ export interface Hello extends Envelope {
   readonly committedLsn: Lsn
   /** 99 % of what this site waited for lately took no longer, in microseconds: acks at a master, syncs elsewhere. */
   readonly ackMicros: number
+  /** It never votes. */
+  readonly view: boolean
+  /** What the application says of the site. */
+  readonly data: Uint8Array
   /** The master that the sender hears, itself perhaps. */
   readonly master: HeardMaster | undefined
 }

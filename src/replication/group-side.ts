@@ -5,6 +5,7 @@ import type { GroupOptions, PeerId, SiteView } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
 import { ignore, type StepResult } from './effects.ts'
 import { Election, type ElectionHooks } from './election.ts'
+import { MemberElectorate, StatedElectorate } from './electorate.ts'
 import { Greetings, type GreetingsHooks } from './greetings.ts'
 import type { Canvass, HeardMaster, Hello, SiteActivity, Vote, VoteRequest } from './group-messages.ts'
 import { knownCode } from './message-codec.ts'
@@ -22,6 +23,8 @@ export class GroupSide {
   readonly #state: CoreState
   readonly election: Election
   readonly greetings: Greetings
+  /** Where the application says who votes. */
+  readonly #stated: StatedElectorate | undefined
 
   constructor(state: CoreState, options: GroupOptions, hooks: GroupHooks) {
     this.#state = state
@@ -32,11 +35,34 @@ export class GroupSide {
     const announcedMaster = (): HeardMaster | undefined => hooks.announcedMaster()
     this.greetings = new Greetings(state, options, { announcedMaster, activity })
     const { greetings } = this
-    this.election = new Election({ state, greetings, hooks, priority: options.priority ?? 100 })
+    const { priority = 100, view = false, elections = 'members' } = options
+    this.#stated = elections === 'application' ? new StatedElectorate(state, greetings) : undefined
+    this.election = new Election({
+      state,
+      greetings,
+      hooks,
+      electorate: this.#stated ?? new MemberElectorate(state, greetings),
+      priority,
+      view,
+      automatic: elections === 'members',
+    })
+  }
+
+  /** What this site says of itself, and its priority, from now on. Who holds the elections stays. */
+  change(options: GroupOptions): void {
+    this.greetings.change(options)
+    this.election.priority = options.priority ?? 100
   }
 
   get sites(): SiteView[] {
     return this.greetings.sites
+  }
+
+  /** An election that the application asks for, with so many votes to win it. */
+  holdElection(votes: number): void {
+    // Not in the midst of one: what it takes to win must not change.
+    if (this.#stated !== undefined && !this.election.isCandidate) this.#stated.votes = votes
+    this.election.hold()
   }
 
   process(message: LinkMessage, from: PeerId): StepResult {

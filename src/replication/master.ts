@@ -5,6 +5,7 @@
 
 import { assert } from '../base/assert.ts'
 import type { RecordBatch, RecordPlace } from '../base/batch.ts'
+import { emptyBytes } from '../base/bytes.ts'
 import type { ErrorCode } from '../base/errors.ts'
 import type { Lsn } from '../base/lsn.ts'
 import type { CommitException } from '../base/policy.ts'
@@ -202,7 +203,7 @@ export class Master {
     }
     this.#backlog.retain(this.#settings.attest)
     this.#review()
-    return isNew ? { kind: 'newSite', site: join.site } : stepOk
+    return isNew ? { kind: 'newSite', site: join.site, data: emptyBytes } : stepOk
   }
 
   ack(ack: Ack, from: PeerId): StepResult {

@@ -9,12 +9,15 @@ export const messageLimits: {
   readonly messageBytesMax: number
   readonly addressBytesMax: number
   readonly storeKeyBytesMax: number
+  readonly siteDataBytesMax: number
   readonly termMax: number
 } = {
   envelopeBytes: 12,
   codeBytesMax: 64,
   messageBytesMax: 1_024,
   addressBytesMax: 512,
+  /** What the application says of its site. */
+  siteDataBytesMax: 1_024,
   /** A key of the store, with the name of its store before it. */
   storeKeyBytesMax: limits.keyBytesMax + limits.storeNameBytesMax + 16,
   /** Terms beyond this are refused: a broken peer must not use them up. */

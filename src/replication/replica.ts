@@ -259,6 +259,11 @@ export class Replica {
       this.#quit({ reason: 'handshake-refused', code: 'REWIND_REFUSED', message })
       return { kind: 'wouldRewind', lsn: accept.agreedLsn }
     }
+    if (accept.plan === 'snapshot' && this.#options.autoInit === false) {
+      const message = `the master has no record after LSN ${state.last.lsn} any more that this site could go on with`
+      this.#quit({ reason: 'handshake-refused', code: 'SNAPSHOT_REFUSED', message })
+      return { kind: 'joinFailure', code: 'SNAPSHOT_REFUSED', reason: message }
+    }
     this.#accept = accept
     if (accept.databaseId !== state.databaseId) this.#foreignTerm = accept.term
     else if (accept.term > state.term) state.raiseTerm(accept.term, accept.site)

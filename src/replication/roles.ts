@@ -237,7 +237,8 @@ export class Roles implements GroupHooks {
     const state = this.#state
     if (state.incarnation === '') throw new CoterieError('INVALID_STATE', 'this site has no incarnation')
     state.changeTimings(options.timings)
-    this.#group = new GroupSide(state, options, this)
+    if (this.#group === undefined) this.#group = new GroupSide(state, options, this)
+    else this.#group.change(options)
   }
 
   leaveGroup(): void {

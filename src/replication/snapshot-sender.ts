@@ -8,6 +8,7 @@ import { entryAt, historyUpTo } from '../base/history.ts'
 import type { Lsn } from '../base/lsn.ts'
 import type { PeerId, ServeSettings, SnapshotResume } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
+import { bulkHints } from './effects.ts'
 import type { SnapshotAck, SnapshotBegin } from './messages.ts'
 import { backOff, type Retry, startRetry } from './timings.ts'
 
@@ -252,6 +253,7 @@ export class SnapshotSender {
         crc: chunk.crc,
       },
       chunk.bytes,
+      bulkHints,
     )
   }
 

@@ -51,6 +51,18 @@ export interface Listener {
   close(): Promise<void>
 }
 
+/** What a transport may want to know of a message. */
+export interface SendHints {
+  /** The last record in it that the group is asked to confirm. */
+  readonly permanentLsn?: number
+  /** Part of a catch-up or a snapshot: it may be gathered with others. All else should leave at once. */
+  readonly bulk?: boolean
+  /** Any other site may serve it, too. */
+  readonly anywhere?: boolean
+  /** It was asked before, and not answered. */
+  readonly rerequest?: boolean
+}
+
 export interface Connection {
   readonly remote: string
   /** The address that was listened on; undefined for a connection that was made from here. */
@@ -62,8 +74,9 @@ export interface Connection {
   /**
    * One message = control + payload, sent in order. Neither may change any more: they are not copied for certain.
    * False: more than the high water mark waits and `drain` follows, or the connection is closed and `closed` follows.
+   * `hints` are wishes: a transport may leave them aside.
    */
-  send(control: Uint8Array, payload?: Uint8Array): boolean
+  send(control: Uint8Array, payload?: Uint8Array, hints?: SendHints): boolean
   /** Bytes sent that wait on this side, as far as it knows. */
   readonly bufferedBytes: number
   readonly bytesIn: number

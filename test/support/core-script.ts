@@ -18,6 +18,7 @@
 //   wipe A                      (while it is down) loses its disk   members A / group  prints members / who is what
 //   show A / rows A             prints positions / the store        trace on|off       prints messages
 
+import { utf8Decode } from '../../src/base/bytes.ts'
 import type { Lsn, Term } from '../../src/base/lsn.ts'
 import type { Members } from '../../src/base/membership.ts'
 import type { CommitException } from '../../src/base/policy.ts'
@@ -359,12 +360,14 @@ function fieldsText(fields: object): string {
   const parts: string[] = []
   for (const [name, value] of Object.entries(fields)) {
     if (name === 'peer' || value === undefined) continue
+    if (value instanceof Uint8Array && value.length === 0) continue
     parts.push(name === 'kind' ? String(value) : `${name}=${valueText(value)}`)
   }
   return parts.join(' ')
 }
 
 function valueText(value: unknown): string {
+  if (value instanceof Uint8Array) return `'${utf8Decode(value)}'`
   if (typeof value !== 'object' || value === null) {
     return typeof value === 'number' ? String(Math.round(value)) : String(value)
   }

@@ -161,6 +161,8 @@ const hello: fc.Arbitrary<Message> = fc
       'master' as const,
     ),
     grouped: flag,
+    view: flag,
+    data: fc.uint8Array({ maxLength: 1_024 }),
     last: place,
     ackMicros: u32,
     master: fc.option(fc.record({ site: name, term, address: name }), { nil: undefined }),
@@ -419,6 +421,8 @@ describe('the message codec', () => {
       appliedLsn: 4 as Lsn,
       committedLsn: 4 as Lsn,
       ackMicros: 0,
+      view: false,
+      data: new Uint8Array(),
       master: undefined,
     }
     const handover: Message = { type: 'handover', session: 1, term: 3 as Term, lsn: 4 as Lsn, grouped: true }

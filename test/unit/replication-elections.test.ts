@@ -125,6 +125,8 @@ class Bench {
         appliedLsn: lsn(0),
         committedLsn: lsn(0),
         ackMicros: 0,
+        view: false,
+        data: new Uint8Array(),
         master: undefined,
         ...change,
       },
