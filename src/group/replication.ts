@@ -85,6 +85,7 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
   #timer: Timer | undefined
   #settings: ReplicationSettings
   #data: Uint8Array = emptyBytes
+  #isStarted: boolean = false
   #role: 'none' | 'master' | 'replica' = 'none'
   /** Role changes, one after the other. */
   #changing: Promise<unknown> = Promise.resolve()
@@ -228,6 +229,7 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
     if (problem !== undefined) throw new TypeError(`start: the role is ${problem}`)
     checkOptions('start', options, startRules)
     if (role === 'master' && this.#isView) throw new CoterieError('INVALID_STATE', 'a view is never master')
+    this.#isStarted = true
     const { data } = options
     const change = this.#changing.then(async () => {
       this.#assertOpen()
@@ -302,7 +304,7 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
       throw new TypeError('processMessage: from is the address of a site, text or a number')
     }
     if (from === everybody) throw new TypeError(`processMessage: '${everybody}' is no site's address`)
-    if (this.#role === 'none') throw new CoterieError('INVALID_STATE', 'processMessage: call start() first')
+    if (!this.#isStarted) throw new CoterieError('INVALID_STATE', 'processMessage: call start() first')
     const site = this.#site
     const wasWriter = site.isWriter
     const peer = this.#network.peerOf(from)

@@ -30,6 +30,10 @@ const expected: Readonly<Record<string, readonly RegExp[]>> = {
     /^b is master in term 2$/m,
     /^without b: Jakarta, applied; can lose: 0 sites; 2 of 3 members are heard, 2 are needed$/m,
   ],
+  'own-transport.mjs': [
+    /^a is master in term 1\na: put city -> LSN 2 on [23] sites\nb: put city -> NOT_MASTER$/m,
+    /^a is gone; ([bc]) is master in term \d+\n\1: get city -> Jakarta\n\1: put city -> LSN \d+ on 2 sites$/m,
+  ],
   'changes.ts': [
     /^2: put city:Jakarta\n3: put city:Bandung\nstopped after LSN 3\n4: put city:Surabaya\n/m,
     /^5: put city:Medan\n5: del city:Jakarta$/m,

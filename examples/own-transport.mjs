@@ -1,0 +1,128 @@
+// Replication over a network of the application's own - here the message ports between three worker threads - with
+// elections that the application holds. The master's thread is ended; the others elect, and go on.
+// `npm run build && node examples/own-transport.mjs`
+
+import { once } from 'node:events'
+import { MessageChannel, parentPort, Worker, workerData } from 'node:worker_threads'
+import { open } from '../dist/index.js'
+
+const names = ['a', 'b', 'c']
+
+if (parentPort === null) await runAll()
+else await runSite(workerData)
+
+/** One site: a database, a port to each of the others, and what the application makes of what comes. */
+async function runSite({ name, ports }) {
+  const db = await open(':memory:', { site: name })
+  const rep = await db.replication({
+    site: name,
+    sites: names.length,
+    electionTimeoutMs: 200,
+    heartbeatMs: 50,
+    send(control, rec, to) {
+      const receivers = to === 'all' ? Object.values(ports) : [ports[to]]
+      for (const port of receivers) port.postMessage({ control, rec })
+    },
+  })
+  for (const [from, port] of Object.entries(ports)) {
+    port.on('message', async ({ control, rec }) => {
+      const result = await rep.processMessage(control, rec, from)
+      if (result.kind === 'newSite') tell('met', { site: result.site })
+      if (result.kind === 'holdElection' || result.kind === 'dupMaster') await elect()
+    })
+  }
+  rep.on('newMaster', ({ site, term }) => tell('newMaster', { site, term }))
+  rep.on('elected', () => void rep.start('master'))
+
+  /** Until somebody is master: this site, because it won, or another one, which it then follows. */
+  async function elect() {
+    for (;;) {
+      const result = await rep.elect().catch(() => undefined)
+      if (result?.kind !== 'unavailable') return
+    }
+  }
+
+  /** The application watches its master, and asks for an election when it is silent. */
+  setInterval(() => {
+    if (rep.role === 'replica' && rep.master === undefined) void elect()
+  }, 100)
+
+  parentPort.on('message', async ({ put, get, id }) => {
+    try {
+      if (put !== undefined) {
+        const { lsn, acks } = await db.put(...put)
+        tell('answer', { id, text: `LSN ${lsn} on ${acks} sites` })
+      } else tell('answer', { id, text: `${db.getSync(get)}` })
+    } catch (error) {
+      tell('answer', { id, text: `${error.code}: ${error.message}` })
+    }
+  })
+  // The first one founds the database; the others take what it has.
+  await rep.start(name === 'a' ? 'master' : 'replica')
+
+  function tell(kind, detail) {
+    parentPort.postMessage({ kind, ...detail })
+  }
+}
+
+/** The three threads, and what is asked of them. */
+async function runAll() {
+  const ports = Object.fromEntries(names.map((name) => [name, {}]))
+  for (const [i, near] of names.entries()) {
+    for (const far of names.slice(i + 1)) {
+      const { port1, port2 } = new MessageChannel()
+      ports[near][far] = port1
+      ports[far][near] = port2
+    }
+  }
+  const sites = new Map()
+  for (const name of names) {
+    const options = { workerData: { name, ports: ports[name] }, transferList: Object.values(ports[name]) }
+    sites.set(name, new Worker(new URL(import.meta.url), options))
+  }
+
+  const first = await newMaster(0)
+  console.log(`${first.site} is master in term ${first.term}`)
+  console.log(`${first.site}: put city ->`, await ask(first.site, { put: ['city', 'Jakarta'] }))
+  const [other] = names.filter((name) => name !== first.site)
+  console.log(`${other}: put city ->`, (await ask(other, { put: ['city', 'Bandung'] })).split(':')[0])
+
+  const found = newMaster(first.term)
+  await sites.get(first.site).terminate()
+  sites.delete(first.site)
+  const second = await found
+  console.log(`${first.site} is gone; ${second.site} is master in term ${second.term}`)
+  console.log(`${second.site}: get city ->`, await ask(second.site, { get: 'city' }))
+  console.log(`${second.site}: put city ->`, await ask(second.site, { put: ['city', 'Surabaya'] }))
+  for (const worker of sites.values()) await worker.terminate()
+
+  /** Resolves once all that are left follow a master of a term above `term`. */
+  async function newMaster(term) {
+    const followed = [...sites.values()].map(async (worker) => {
+      for (;;) {
+        const [message] = await once(worker, 'message')
+        if (message.kind === 'newMaster' && message.term > term) return message
+      }
+    })
+    const needed = term === 0 ? names.length : names.length - 1
+    const told = []
+    await new Promise((resolve) => {
+      for (const each of followed) {
+        void each.then((message) => {
+          if (told.push(message) === needed) resolve()
+        })
+      }
+    })
+    return told[0]
+  }
+
+  async function ask(name, question) {
+    const worker = sites.get(name)
+    const id = Math.random()
+    worker.postMessage({ ...question, id })
+    for (;;) {
+      const [message] = await once(worker, 'message')
+      if (message.id === id) return message.text
+    }
+  }
+}
