@@ -47,6 +47,7 @@ export class AppFollowing {
   #target: Target | undefined
   /** Whom this site follows, or asks to. */
   #current: Target | undefined
+  #currentPeer: PeerId | undefined
   #refusedBy: Target | undefined
   /** A master has been named, and waits for `sync`. */
   #isWaiting = false
@@ -74,8 +75,10 @@ export class AppFollowing {
     this.#peers.set(site, peer)
   }
 
+  /** A peer was forgotten: what is sent to it goes nowhere. The site will greet again, as another one. */
   gone(peer: PeerId): void {
     for (const [site, each] of this.#peers) if (each === peer) this.#peers.delete(site)
+    if (this.#current !== undefined && this.#currentPeer === peer) this.#options.site.leave('cancel')
   }
 
   /** Somebody hears a master. */
@@ -140,7 +143,10 @@ export class AppFollowing {
     const { site, follow } = this.#options
     const resume = await site.resumable()
     if (this.#isHalted || site.core.role !== 'none' || site.engine.failure !== undefined) return
+    // It may have been forgotten meanwhile.
+    if (this.#peers.get(target.site) !== peer) return
     this.#current = target
+    this.#currentPeer = peer
     try {
       site.followPeer(peer, {
         ...follow(),
