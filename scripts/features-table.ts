@@ -298,13 +298,13 @@ const baseApi: readonly Line[] = [
   [
     'B15a',
     'now',
-    'delayed sync, throttling, rerequest backoff, gap handling, internal init',
+    'delayed sync, client-to-client sync, throttling, rerequest backoff, gap handling, internal init',
     'the same behaviours, under our words',
   ],
   [
     'B15b',
     'later',
-    'client-to-client sync, bulk transfer, abbreviated init',
+    'bulk transfer, abbreviated init',
     'the same behaviours, under our words',
   ],
 ]

@@ -176,6 +176,7 @@ export function followOptionsOf(settings: ReplicationSettings, view: boolean): F
   const { autoInit, autoRewind } = settings
   return {
     timings: timingsOf(settings),
+    anywhere: true,
     ...(view ? { view } : {}),
     ...(autoInit === undefined ? {} : { autoInit }),
     ...(autoRewind === undefined ? {} : { autoRewind }),

@@ -230,10 +230,13 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
     checkOptions('start', options, startRules)
     if (role === 'master' && this.#isView) throw new CoterieError('INVALID_STATE', 'a view is never master')
     this.#isStarted = true
-    const { data } = options
+    // Before anything is said of this site.
+    if (options.data !== undefined) {
+      this.#data = options.data.slice()
+      this.#enterGroup()
+    }
     const change = this.#changing.then(async () => {
       this.#assertOpen()
-      if (data !== undefined) this.#data = data.slice()
       if (role === 'master') await this.#startMaster()
       else await this.#startReplica()
     })

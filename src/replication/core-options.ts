@@ -168,6 +168,8 @@ export interface FollowOptions {
   readonly autoRewind?: boolean
   /** False: stops instead of taking a snapshot. Default true. */
   readonly autoInit?: boolean
+  /** Other replicas may serve this one, and it serves them. Default false: only the master does. */
+  readonly anywhere?: boolean
   readonly resume?: SnapshotResume
 }
 

@@ -427,7 +427,11 @@ export class Core {
 
   /** `batch` begins at the `from` of the request; undefined where nothing can be read there yet. */
   logRead(options: { peer: PeerId; from: Lsn; now: number } & LogReadAnswer): void {
-    this.#step(options.now, () => this.#roles.master?.logRead(options.peer, options))
+    const { peer } = options
+    this.#step(options.now, () => {
+      if (this.#roles.master !== undefined) this.#roles.master.logRead(peer, options)
+      else this.#roles.replica?.logRead(peer, options)
+    })
   }
 
   /** `place` is that of the last record in the store's snapshot. */

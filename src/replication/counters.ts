@@ -27,6 +27,8 @@ export interface Counters {
   gapsFilled: number
   /** Gap requests that a master answered. */
   repairs: number
+  /** Gap requests that a replica answered in its master's place. */
+  peerRepairs: number
   acksSent: number
   acksReceived: number
   heartbeats: number
@@ -66,6 +68,7 @@ export function zeroCounters(): Counters {
     gapRequests: 0,
     gapsFilled: 0,
     repairs: 0,
+    peerRepairs: 0,
     acksSent: 0,
     acksReceived: 0,
     heartbeats: 0,

@@ -138,6 +138,8 @@ export interface SendHints {
 
 export const noHints: SendHints = {}
 export const bulkHints: SendHints = { bulk: true }
+export const anywhereHints: SendHints = { anywhere: true }
+export const rerequestHints: SendHints = { rerequest: true }
 
 /** A higher term; too few members heard for an election timeout; handed over to another site; told to. */
 export type StepDownReason = 'replaced' | 'no-majority' | 'handed-over' | 'asked'

@@ -106,7 +106,10 @@ export class MessageDispatch {
     const state = this.#state
     const isAttached = this.#roles.master?.attachments.ofPeer(from)?.session === message.session
     if (isAttached && message.term > state.term) this.#roles.seeTerm(message.term, undefined)
-    const { master } = this.#roles
+    const { master, replica } = this.#roles
+    if (master === undefined && message.type === 'gapRequest' && replica?.servesOthers === true) {
+      return replica.serveGap(message, from)
+    }
     if (master === undefined) return this.#notMaster(message, from)
     if (isAttached && message.term < state.term) {
       state.counters.messagesStale++
@@ -137,6 +140,9 @@ export class MessageDispatch {
       // Who takes over shall have time to.
       if (message.type === 'detach' && message.code === 'REPLACED') group?.election.gaveAway()
       return result
+    }
+    if (message.type === 'append' && replica?.session === message.session && replica.servesOthers) {
+      return replica.fromOther(message, rec)
     }
     if (message.type === 'refuse' || message.type === 'detach') return ignore('the session is not known')
     const state = this.#state

@@ -25,6 +25,8 @@ export type IntakeResult =
 export interface Gap {
   readonly from: Lsn
   readonly to: Lsn
+  /** It was asked for before. */
+  readonly again: boolean
 }
 
 export class RecordIntake {
@@ -38,6 +40,11 @@ export class RecordIntake {
     const { heldBytesMax, heldBatchesMax } = state.timings
     this.#state = state
     this.#held = new HeldRecords({ bytesMax: heldBytesMax, batchesMax: heldBatchesMax })
+  }
+
+  /** Records that the master has sent, up to here, and that are not all here: another site may fill them in. */
+  isMissing(lsn: Lsn): boolean {
+    return lsn > this.#state.last.lsn && lsn <= this.#sentLsn
   }
 
   sent(lsn: Lsn): void {
@@ -130,9 +137,10 @@ export class RecordIntake {
     }
     this.#retry ??= startRetry(timings, now)
     if (now < this.#retry.dueAt) return undefined
+    const again = this.#retry.waitMs > timings.retryMinMs
     backOff(this.#retry, timings, now)
     counters.gapRequests++
-    return { from: lsnPlus(last.lsn, 1), to: heldLsn === undefined ? noLsn : lsnPlus(heldLsn, -1) }
+    return { from: lsnPlus(last.lsn, 1), to: heldLsn === undefined ? noLsn : lsnPlus(heldLsn, -1), again }
   }
 
   checkInvariants(): void {

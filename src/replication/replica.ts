@@ -13,12 +13,23 @@ import { acceptProblem } from './accept-check.ts'
 import { AckSender } from './ack-sender.ts'
 import type { FollowOptions, PeerId } from './core-options.ts'
 import { type CoreState, samePlace } from './core-state.ts'
-import { ignore, type StepResult, type StopReason, type SyncHow, stepOk } from './effects.ts'
+import {
+  anywhereHints,
+  ignore,
+  noHints,
+  rerequestHints,
+  type StepResult,
+  type StopReason,
+  type SyncHow,
+  stepOk,
+} from './effects.ts'
+import type { LogReadAnswer } from './feed.ts'
 import type { Handover, HeardMaster } from './group-messages.ts'
 import { HeardCommit } from './heard-commit.ts'
 import { joinRequest } from './join-request.ts'
 import { knownCode } from './message-codec.ts'
-import type { Accept, Append, Detach, Heartbeat, MasterMessage, Refuse } from './messages.ts'
+import type { Accept, Append, Detach, GapRequest, Heartbeat, MasterMessage, Refuse } from './messages.ts'
+import { PeerServing } from './peer-serving.ts'
 import { RecordIntake } from './record-intake.ts'
 import { SnapshotReceiver } from './snapshot-receiver.ts'
 import { SyncWatch } from './sync-watch.ts'
@@ -58,6 +69,7 @@ export class Replica {
   #silenceTimeoutMs: number
   #snapshotBytes = 0
   #stopAfter: Stop | undefined
+  readonly #serving: PeerServing
 
   constructor(state: CoreState, options: FollowOptions & { peer: PeerId }) {
     const { timings, now } = state
@@ -67,6 +79,7 @@ export class Replica {
     this.session = state.drawSession()
     this.#intake = new RecordIntake(state)
     this.#heard = new HeardCommit(state)
+    this.#serving = new PeerServing(state)
     const { peer, session } = this
     this.#acks = new AckSender(state, { peer, session, term: () => this.#term })
     this.#startedAt = now
@@ -420,10 +433,7 @@ export class Replica {
         this.#acks.send()
         break
       case 'taken':
-        this.#acks.received(result.bytes)
-        this.#watch?.received(result.records, result.bytes)
-        this.#learnHeard()
-        this.#acks.sendIfDue()
+        this.#taken(result)
         break
     }
     return { kind: 'isPerm', lsn: state.last.lsn }
@@ -511,7 +521,46 @@ export class Replica {
   #tickGap(): void {
     const gap = this.#intake.gapDue()
     if (gap === undefined) return
-    this.#state.send(this.peer, { type: 'gapRequest', session: this.session, term: this.#term, ...gap })
+    const { from, to, again } = gap
+    // The first request may be served by anybody; what comes of that is soon seen.
+    const hints = again ? rerequestHints : this.#options.anywhere === true ? anywhereHints : noHints
+    const { session } = this
+    this.#state.send(this.peer, { type: 'gapRequest', session, term: this.#term, from, to }, hints)
+  }
+
+  /** It takes part in that replicas serve each other. */
+  get servesOthers(): boolean {
+    return this.#options.anywhere === true && this.#foreignTerm === undefined && this.#phase === 'following'
+  }
+
+  /** Another site asks for records that it misses: it is of no account who its master is, only what is permanent. */
+  serveGap(request: GapRequest, from: PeerId): StepResult {
+    return this.#serving.request(request, from)
+  }
+
+  logRead(peer: PeerId, answer: LogReadAnswer): void {
+    this.#serving.logRead(peer, answer)
+  }
+
+  /** What another replica sends in the master's place: only what is missing, and permanent as it says. */
+  fromOther(append: Append, rec: Uint8Array): StepResult {
+    if (append.term !== this.#term) return ignore('the records are sent in another term')
+    const { lastLsn, permanentLsn } = append
+    if (lastLsn > permanentLsn || !this.#intake.isMissing(lastLsn))
+      return ignore('nothing of it was asked for')
+    const result = this.#intake.append(append, rec, this.#term)
+    if (result.kind === 'early') return { kind: 'notPerm', lsn: lastLsn }
+    // What does not fit is the other one's fault, or late: the master has the last word.
+    if (result.kind !== 'taken') return ignore(`records of another replica: ${result.kind}`)
+    this.#taken(result)
+    return { kind: 'isPerm', lsn: this.#state.last.lsn }
+  }
+
+  #taken(result: { readonly records: number; readonly bytes: number }): void {
+    this.#acks.received(result.bytes)
+    this.#watch?.received(result.records, result.bytes)
+    this.#learnHeard()
+    this.#acks.sendIfDue()
   }
 
   // ---- the end

@@ -43,8 +43,13 @@ export class BaseCluster {
   readonly clock: VirtualClock = new VirtualClock()
   readonly prng: Prng
   readonly sites: Map<string, BaseSite> = new Map()
-  /** What becomes of a message: undefined: it goes its way; a number: so many milliseconds later; `lost`, or `failed`. */
-  onSend: ((message: BaseMessage, to: string) => undefined | number | 'lost' | 'failed') | undefined
+  /**
+   * What becomes of a message. Undefined: it goes its way; a number: so many milliseconds later; `lost`; `failed`: and
+   * the sender knows; `to`: to another site.
+   */
+  onSend:
+    | ((message: BaseMessage, to: string) => undefined | number | 'lost' | 'failed' | { readonly to: string })
+    | undefined
   onResult: ((site: BaseSite, message: BaseMessage, result: ProcessResult) => void) | undefined
   onEvent: ((site: BaseSite, event: string, detail: unknown) => void) | undefined
   readonly #cut: Set<string> = new Set()
@@ -160,6 +165,7 @@ export class BaseCluster {
       if (to === site.name) continue
       const fate = this.onSend?.(message, to)
       if (fate === 'failed') isSent = false
+      else if (typeof fate === 'object') this.deliverIn(latencyMs, message, fate.to)
       else if (fate !== 'lost') this.deliverIn(latencyMs + (fate ?? 0), message, to)
     }
     return isSent

@@ -7,6 +7,7 @@
 //   run MS                      lets time pass               cut NAME / heal NAME
 //   lose A>B TYPE [n]           loses the next messages of a type; `fail` instead: `send` returns false
 //   delay A>B TYPE MS [n]       lets the next ones come so much later
+//   divert A>B TYPE C           brings the next one of a type to C
 //   repeat A>B TYPE [C]         delivers the last one of a type once more, at C if it is named
 //   crash NAME / boot NAME      kills the process, starts it again
 //   show NAME                   prints positions
@@ -22,9 +23,11 @@ import { BaseCluster, type BaseMessage, type BaseSite } from './base-cluster.ts'
 interface Rule {
   readonly link: string
   readonly type: string
-  readonly fate: number | 'lost' | 'failed'
+  readonly fate: Fate
   left: number
 }
+
+type Fate = number | 'lost' | 'failed' | { readonly to: string }
 
 /** Runs a whole file of stories, each on sites of its own, and returns it with the logs as they really are. */
 export function runBaseScript(text: string): string {
@@ -82,13 +85,14 @@ class BaseScript {
     this.#log.push(`${String(Math.round(this.#cluster.clock.now())).padStart(6)} ${line}`)
   }
 
-  #fateOf(message: BaseMessage, to: string): undefined | number | 'lost' | 'failed' {
+  #fateOf(message: BaseMessage, to: string): Fate | undefined {
     const link = `${message.from}>${to}`
     this.#last.set(`${link} ${message.type}`, message)
     if (this.#shownFlags.includes(message.type)) this.#say(`${link} ${message.type} ${flagsText(message)}`)
     const rule = this.#rules.find((each) => each.link === link && each.type === message.type && each.left > 0)
     if (rule === undefined) return undefined
     rule.left--
+    if (typeof rule.fate === 'object') this.#say(`${link} ${message.type} goes to ${rule.fate.to}`)
     if (typeof rule.fate === 'string') this.#say(`${link} ${message.type} is ${rule.fate}`)
     return rule.fate
   }
@@ -118,6 +122,9 @@ class BaseScript {
           fate: Number(rest[1]),
           left: Number(rest[2] ?? 1),
         })
+        return
+      case 'divert':
+        this.#rules.push({ link: name, type: rest[0] ?? '', fate: { to: rest[1] ?? '' }, left: 1 })
         return
       case 'repeat': {
         const message = this.#last.get(`${name} ${rest[0]}`)
