@@ -301,12 +301,7 @@ const baseApi: readonly Line[] = [
     'delayed sync, client-to-client sync, throttling, rerequest backoff, gap handling, internal init',
     'the same behaviours, under our words',
   ],
-  [
-    'B15b',
-    'later',
-    'bulk transfer, abbreviated init',
-    'the same behaviours, under our words',
-  ],
+  ['B15b', 'later', 'bulk transfer, abbreviated init', 'the same behaviours, under our words'],
 ]
 
 const replicationManager: readonly Line[] = [

@@ -9,7 +9,6 @@ import type { History } from '../base/history.ts'
 import type { Lsn, Term } from '../base/lsn.ts'
 import type { Membership } from '../base/membership.ts'
 import type { Gate, PeerId } from './core-options.ts'
-import type { ElectionFailure } from './election.ts'
 
 export type Effect =
   /** `rec` is shared, never copied. */
@@ -158,6 +157,12 @@ export type StopReason =
 
 /** How a replica came to have what its master has. */
 export type SyncHow = 'equal' | 'incremental' | 'snapshot' | 'rewound'
+
+/** Why an election has elected nobody:
+ * too few were heard; none of them may become master; too few votes were given; another site has more than this one, and
+ * has not taken its turn.
+ */
+export type ElectionFailure = 'no-majority' | 'nobody-electable' | 'no-votes' | 'deferred'
 
 export type CoreEvent =
   // On a replica

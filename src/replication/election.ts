@@ -12,7 +12,7 @@ import { CoterieError } from '../base/errors.ts'
 import { noTerm, type Term } from '../base/lsn.ts'
 import type { PeerId } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
-import { ignore, type StepResult, stepOk } from './effects.ts'
+import { type ElectionFailure, ignore, type StepResult, stepOk } from './effects.ts'
 import type { Electorate } from './electorate.ts'
 import type { Greetings } from './greetings.ts'
 import type { Canvass, HeardMaster, Vote, VoteRequest } from './group-messages.ts'
@@ -35,12 +35,6 @@ interface Standing {
   readonly tiebreak: number
   readonly term: Term
 }
-
-/**
- * Too few were heard; none of them may become master; too few votes were given; another site has more than this one,
- * and has not taken its turn.
- */
-export type ElectionFailure = 'no-majority' | 'nobody-electable' | 'no-votes' | 'deferred'
 
 type Phase =
   /** A master is heard, or this site does not vote. */
