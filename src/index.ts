@@ -47,10 +47,12 @@ export type {
 } from './group/events.ts'
 export type { Group, GroupEvent } from './group/group.ts'
 export type { GroupMaster, GroupSite, GroupStatus } from './group/group-status.ts'
+export type { ElectResult } from './group/held-election.ts'
 export type { JoinOptions } from './group/join-options.ts'
 export type { Master, ServeEnd, ServeOptions } from './group/master.ts'
+export type { ProcessResult } from './group/message-results.ts'
 export { attachMaster, type OpenOptions, open } from './group/open.ts'
-export type { ElectResult, ProcessResult, Replication } from './group/replication.ts'
+export type { Replication } from './group/replication.ts'
 export type {
   ElectOptions,
   ReplicationOptions,

@@ -7,17 +7,17 @@
 
 import { emptyBytes } from '../base/bytes.ts'
 import { Emitter } from '../base/emitter.ts'
-import { asError, CoterieError, isCoterieError } from '../base/errors.ts'
+import { asError, CoterieError } from '../base/errors.ts'
 import { checkOptions } from '../base/options.ts'
-import { aborted } from '../database/aborted.ts'
 import type { Timer } from '../env/host.ts'
-import type { CoreEvent, StepResult } from '../replication/effects.ts'
-import { decodeMessage } from '../replication/message-codec.ts'
+import type { CoreEvent } from '../replication/effects.ts'
 import { defaultTimings } from '../replication/timings.ts'
 import { AppFollowing } from './app-following.ts'
 import { AppNetwork, everybody, type SendFailure, type SiteAddress } from './app-network.ts'
 import { BackOff } from './back-off.ts'
 import type { ReplicationEvents } from './events.ts'
+import { type ElectResult, HeldElection } from './held-election.ts'
+import { MessageResults, type ProcessResult } from './message-results.ts'
 import {
   checkReplication,
   checkSettings,
@@ -35,50 +35,13 @@ import {
 import { type ReplicationStats, statsOf } from './replication-stats.ts'
 import type { Site } from './site.ts'
 
-/**
- * What a message came to, with the meaning of Berkeley DB's `rep_process_message`.
- *
- * - `ok`: nothing is to be done.
- * - `ignore`: it is of no use any more, or not meant for this site; `reason` is for people.
- * - `isPerm`: every record up to `lsn` is durable here. `lsn` is the largest, whichever message completed it.
- * - `notPerm`: the message had records up to `lsn`, and they are not in the log here: held, or left aside.
- * - `newSite`: a site that was not known; `data` is what it says of itself.
- * - `holdElection`: another site wants an election: call `elect`.
- * - `dupMaster`: another site is master, too, or this one is it no more: it has stepped down. Call `elect`.
- * - `joinFailure`: this site cannot follow the master; `reason` says why, and nothing was changed.
- * - `wouldRewind`: the master lacks what this site has after `lsn`, and `autoRewind` is false.
- */
-export type ProcessResult =
-  | { readonly kind: 'ok' | 'dupMaster' | 'holdElection' }
-  | { readonly kind: 'ignore'; readonly reason: string }
-  | { readonly kind: 'isPerm' | 'notPerm' | 'wouldRewind'; readonly lsn: number }
-  | { readonly kind: 'newSite'; readonly site: string; readonly data: Uint8Array }
-  | { readonly kind: 'joinFailure'; readonly code: string; readonly reason: string }
-
-export type ElectResult =
-  /** This site has won: `start('master')` begins its reign. */
-  | { readonly kind: 'elected'; readonly master: string; readonly term: number }
-  /** Another site is master. */
-  | { readonly kind: 'other'; readonly master: string; readonly term: number }
-  | {
-      readonly kind: 'unavailable'
-      /**
-       * `no-majority`: fewer sites were heard than votes are needed; `nobody-electable`: none of them may become
-       * master; `no-votes`: too few votes were given; `deferred`: another site has more, and did not take its turn.
-       */
-      readonly reason: 'no-majority' | 'nobody-electable' | 'no-votes' | 'deferred'
-      readonly have: number
-      readonly need: number
-    }
-
-/** Longer than any election with the largest timeout. */
-const electionMsMax = 24 * 3_600_000
-
 export class Replication extends Emitter<ReplicationEvents> implements AsyncDisposable {
   readonly #site: Site
   readonly #isView: boolean
   readonly #network: AppNetwork
   readonly #following: AppFollowing
+  readonly #election: HeldElection
+  readonly #results: MessageResults
   /** When to ask for a master again. */
   readonly #calls: BackOff
   readonly #offs: (() => void)[] = []
@@ -91,13 +54,7 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
   #changing: Promise<unknown> = Promise.resolve()
   /** The term that this site has won and not begun to reign in. */
   #wonTerm: number | undefined
-  #electing: ((result: ElectResult) => void) | undefined
-  /** The last `isPerm`. */
-  #told: { readonly term: number; readonly lsn: number } = { term: 0, lsn: 0 }
-  /** Sites that the application has been told of. */
-  readonly #known = new Set<string>()
   #sendFailures = 0
-  #newSites = 0
   #dupMasters = 0
   #isClosed: boolean = false
 
@@ -107,6 +64,8 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
     this.#site = site
     this.#isView = view
     this.#settings = settings
+    this.#election = new HeldElection(site)
+    this.#results = new MessageResults(site)
     this.#network = new AppNetwork({ site, send, onFailed: (failure) => this.#sendFailed(failure) })
     const { minMs: retryMinMs = 40, maxMs: retryMaxMs = 1280 } = settings.rerequest ?? {}
     const { random } = site.engine.host
@@ -317,68 +276,10 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
       this.#dupMasters++
       return { kind: 'dupMaster' }
     }
-    const skipped = result.kind === 'ignore' ? this.#skippedLsn(control) : undefined
-    return skipped === undefined ? await this.#finish(result) : { kind: 'notPerm', lsn: skipped }
-  }
-
-  /** Of records that came when they could not be taken - before the attach, in its midst - and are not here. */
-  #skippedLsn(control: Uint8Array): number | undefined {
-    const decoded = decodeMessage(control)
-    if (!decoded.ok || decoded.message.type !== 'append') return undefined
-    const { term, lastLsn } = decoded.message
-    const { core } = this.#site
-    return term >= core.term && lastLsn > core.lastLsn ? lastLsn : undefined
-  }
-
-  async #finish(result: StepResult): Promise<ProcessResult> {
-    switch (result.kind) {
-      case 'isPerm':
-        return await this.#whenPermanent(result.lsn)
-      case 'ok':
-        return this.#newlyPermanent() ?? { kind: 'ok' }
-      case 'newSite':
-        // A Join tells less than the greeting before it did.
-        if (this.#known.has(result.site)) return { kind: 'ok' }
-        this.#known.add(result.site)
-        this.#newSites++
-        this.emit('newSite', { site: result.site, data: result.data })
-        return result
-      case 'dupMaster':
-        this.#dupMasters++
-        return result
-      default:
-        return result
-    }
-  }
-
-  /** What has become durable here by no record of its own: a snapshot has brought it. */
-  #newlyPermanent(): ProcessResult | undefined {
-    const { core } = this.#site
-    const { durableLsn, term, isSynced } = core
-    const told = this.#told.term === term ? this.#told.lsn : 0
-    // Before it is in step its log may have a tail that the master does not know.
-    if (!isSynced || durableLsn <= told) return undefined
-    return this.#isPerm(durableLsn)
-  }
-
-  #isPerm(lsn: number): ProcessResult {
-    this.#told = { term: this.#site.core.term, lsn }
-    return { kind: 'isPerm', lsn }
-  }
-
-  /** Never before the sync. */
-  async #whenPermanent(lsn: number): Promise<ProcessResult> {
-    const { engine, core } = this.#site
-    try {
-      await engine.parts.log.whenDurable(lsn as typeof core.lastLsn)
-    } catch (error) {
-      if (engine.failure !== undefined) throw engine.failure
-      if (!isCoterieError(error)) throw error
-      return { kind: 'notPerm', lsn }
-    }
-    // A new master may have had it undone meanwhile.
-    if (core.durableLsn < lsn) return { kind: 'notPerm', lsn }
-    return this.#isPerm(core.durableLsn)
+    const told = await this.#results.of(result, control)
+    if (told.kind === 'dupMaster') this.#dupMasters++
+    if (told.kind === 'newSite') this.emit('newSite', { site: told.site, data: told.data })
+    return told
   }
 
   /** A replica that waits (`delaySync`), or was refused, follows its master now; without one others are asked for it. */
@@ -398,44 +299,17 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
   async elect(options: ElectOptions = {}): Promise<ElectResult> {
     this.#assertOpen()
     const votes = votesNeeded(options, this.#settings.sites)
-    const site = this.#site
-    if (this.#role !== 'replica')
-      throw new CoterieError(
-        'INVALID_STATE',
-        `elect: this site is ${this.#role === 'none' ? 'not started' : 'master'}`,
-      )
-    const heard = site.core.heardMaster
-    if (heard !== undefined) return { kind: 'other', master: heard.site, term: heard.term }
-    if (this.#electing !== undefined)
-      throw new CoterieError('INVALID_STATE', 'elect: an election is under way')
-    const decided = new Promise<ElectResult>((resolve) => {
-      this.#electing = resolve
-    })
-    try {
-      site.attempt(() => site.core.holdElection({ votes, now: site.now() }))
-    } catch (error) {
-      this.#electing = undefined
-      throw error
+    if (this.#role !== 'replica') {
+      const why = this.#role === 'none' ? 'call start() first' : 'this site is master'
+      throw new CoterieError('INVALID_STATE', `elect: ${why}`)
     }
-    // The process stays until it is decided, which every election is: each of its phases has a bound.
-    const holds = site.engine.host.timers.after(electionMsMax, () => undefined, { keepsAlive: true })
-    try {
-      return await aborted(decided, options.signal)
-    } finally {
-      holds.cancel()
-    }
-  }
-
-  #decided(result: ElectResult): void {
-    const resolve = this.#electing
-    this.#electing = undefined
-    resolve?.(result)
+    return await this.#election.hold(votes, options.signal)
   }
 
   #elected(term: number): void {
     this.#wonTerm = term
     this.emit('elected', { term })
-    this.#decided({ kind: 'elected', master: this.site, term })
+    this.#election.decided({ kind: 'elected', master: this.site, term })
   }
 
   // ---- what the core reports ---------------------------------------------------------------------------------
@@ -443,7 +317,7 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
   #onCore(event: CoreEvent): void {
     switch (event.kind) {
       case 'masterFound':
-        this.#decided({ kind: 'other', master: event.site, term: event.term })
+        this.#election.decided({ kind: 'other', master: event.site, term: event.term })
         this.#following.found(event)
         if (this.#following.isWaiting) this.emit('syncDelayed', { site: event.site, term: event.term })
         return
@@ -453,7 +327,7 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
       case 'newMaster': {
         const { site, term } = event
         this.#following.accepted({ site, term })
-        this.#decided({ kind: 'other', master: site, term })
+        this.#election.decided({ kind: 'other', master: site, term })
         this.#site.roles
           .becomeReplica(site, event.sites)
           .catch((error: unknown) => this.#site.engine.fail(error))
@@ -464,7 +338,7 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
       case 'electionFailed': {
         const { reason, have, need } = event
         this.emit('electionFailed', { reason, have, need })
-        this.#decided({ kind: 'unavailable', reason, have, need })
+        this.#election.decided({ kind: 'unavailable', reason, have, need })
         return
       }
       case 'syncBegin':
@@ -534,7 +408,7 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
     const stats = statsOf(this.#site, {
       role: this.#role,
       sendFailures: this.#sendFailures,
-      newSites: this.#newSites,
+      newSites: this.#results.newSites,
       dupMasters: this.#dupMasters,
     })
     const since = subtract(stats, this.#zero)

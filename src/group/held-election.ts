@@ -1,0 +1,62 @@
+// An election that the application asks for (Berkeley DB's rep_elect): one at a time, decided by what the core reports.
+
+import { CoterieError } from '../base/errors.ts'
+import { aborted } from '../database/aborted.ts'
+import type { ElectionFailure } from '../replication/effects.ts'
+import type { Site } from './site.ts'
+
+export type ElectResult =
+  /** This site has won: `start('master')` begins its reign. */
+  | { readonly kind: 'elected'; readonly master: string; readonly term: number }
+  /** Another site is master. */
+  | { readonly kind: 'other'; readonly master: string; readonly term: number }
+  | {
+      readonly kind: 'unavailable'
+      /**
+       * `no-majority`: fewer sites were heard than votes are needed; `nobody-electable`: none of them may become
+       * master; `no-votes`: too few votes were given; `deferred`: another site has more, and did not take its turn.
+       */
+      readonly reason: ElectionFailure
+      readonly have: number
+      readonly need: number
+    }
+
+/** Longer than any election with the largest timeout. */
+const electionMsMax = 24 * 3_600_000
+
+export class HeldElection {
+  readonly #site: Site
+  #decide: ((result: ElectResult) => void) | undefined
+
+  constructor(site: Site) {
+    this.#site = site
+  }
+
+  /** INVALID_STATE, ABORTED: then it goes on, and nobody waits for it. */
+  async hold(votes: number, signal: AbortSignal | undefined): Promise<ElectResult> {
+    const site = this.#site
+    const heard = site.core.heardMaster
+    if (heard !== undefined) return { kind: 'other', master: heard.site, term: heard.term }
+    if (this.#decide !== undefined) throw new CoterieError('INVALID_STATE', 'elect: an election is under way')
+    const decided = new Promise<ElectResult>((resolve) => {
+      this.#decide = resolve
+    })
+    // The process stays until it is decided, which every election is: each of its phases has a bound.
+    const holds = site.engine.host.timers.after(electionMsMax, () => undefined, { keepsAlive: true })
+    try {
+      site.attempt(() => site.core.holdElection({ votes, now: site.now() }))
+      return await aborted(decided, signal)
+    } catch (error) {
+      if (signal?.aborted !== true) this.#decide = undefined
+      throw error
+    } finally {
+      holds.cancel()
+    }
+  }
+
+  decided(result: ElectResult): void {
+    const decide = this.#decide
+    this.#decide = undefined
+    decide?.(result)
+  }
+}
