@@ -2,7 +2,6 @@
 // elections that the application holds. The master's thread is ended; the others elect, and go on.
 // `npm run build && node examples/own-transport.mjs`
 
-import { once } from 'node:events'
 import { MessageChannel, parentPort, Worker, workerData } from 'node:worker_threads'
 import { open } from '../dist/index.js'
 
@@ -27,11 +26,11 @@ async function runSite({ name, ports }) {
   for (const [from, port] of Object.entries(ports)) {
     port.on('message', async ({ control, rec }) => {
       const result = await rep.processMessage(control, rec, from)
-      if (result.kind === 'newSite') tell('met', { site: result.site })
       if (result.kind === 'holdElection' || result.kind === 'dupMaster') await elect()
     })
   }
-  rep.on('newMaster', ({ site, term }) => tell('newMaster', { site, term }))
+  rep.on('master', ({ term }) => tell('inStep', { site: name, term }))
+  rep.on('synced', () => tell('inStep', { site: rep.master, term: rep.term }))
   rep.on('elected', () => void rep.start('master'))
 
   /** Until somebody is master: this site, because it won, or another one, which it then follows. */
@@ -76,9 +75,16 @@ async function runAll() {
     }
   }
   const sites = new Map()
+  const answers = new Map()
+  let heard = () => {}
   for (const name of names) {
     const options = { workerData: { name, ports: ports[name] }, transferList: Object.values(ports[name]) }
-    sites.set(name, new Worker(new URL(import.meta.url), options))
+    const worker = new Worker(new URL(import.meta.url), options)
+    worker.on('message', (message) => {
+      if (message.kind === 'answer') answers.get(message.id)(message.text)
+      else if (message.kind === 'inStep') heard(name, message)
+    })
+    sites.set(name, worker)
   }
 
   const first = await newMaster(0)
@@ -88,41 +94,32 @@ async function runAll() {
   console.log(`${other}: put city ->`, (await ask(other, { put: ['city', 'Bandung'] })).split(':')[0])
 
   const found = newMaster(first.term)
-  await sites.get(first.site).terminate()
+  const gone = sites.get(first.site)
   sites.delete(first.site)
+  await gone.terminate()
   const second = await found
   console.log(`${first.site} is gone; ${second.site} is master in term ${second.term}`)
+  console.log(`${second.site}: put river ->`, await ask(second.site, { put: ['river', 'Musi'] }))
   console.log(`${second.site}: get city ->`, await ask(second.site, { get: 'city' }))
-  console.log(`${second.site}: put city ->`, await ask(second.site, { put: ['city', 'Surabaya'] }))
   for (const worker of sites.values()) await worker.terminate()
 
-  /** Resolves once all that are left follow a master of a term above `term`. */
-  async function newMaster(term) {
-    const followed = [...sites.values()].map(async (worker) => {
-      for (;;) {
-        const [message] = await once(worker, 'message')
-        if (message.kind === 'newMaster' && message.term > term) return message
+  /** Resolves once all that are left are in step with a master of a term above `term`, or are it. */
+  function newMaster(term) {
+    const told = new Map()
+    return new Promise((resolve) => {
+      heard = (name, message) => {
+        if (message.term > term) told.set(name, message)
+        const terms = [...sites.keys()].map((each) => told.get(each)?.term)
+        if (terms.every((each) => each === message.term)) resolve(message)
       }
     })
-    const needed = term === 0 ? names.length : names.length - 1
-    const told = []
-    await new Promise((resolve) => {
-      for (const each of followed) {
-        void each.then((message) => {
-          if (told.push(message) === needed) resolve()
-        })
-      }
-    })
-    return told[0]
   }
 
-  async function ask(name, question) {
-    const worker = sites.get(name)
-    const id = Math.random()
-    worker.postMessage({ ...question, id })
-    for (;;) {
-      const [message] = await once(worker, 'message')
-      if (message.id === id) return message.text
-    }
+  function ask(name, question) {
+    const id = answers.size
+    return new Promise((resolve) => {
+      answers.set(id, resolve)
+      sites.get(name).postMessage({ ...question, id })
+    })
   }
 }

@@ -334,7 +334,7 @@ export const mutants: readonly Mutant[] = [
     name: 'majority-of-those-who-answer',
     why: 'who has more votes than refusals is elected',
     file: 'replication/election.ts',
-    find: '    if (have < this.#majority) return',
+    find: '    if (have < this.#electorate.majority) return',
     replace: '    if (have * 2 <= this.#answered.size) return',
   },
   {

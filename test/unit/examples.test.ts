@@ -32,7 +32,7 @@ const expected: Readonly<Record<string, readonly RegExp[]>> = {
   ],
   'own-transport.mjs': [
     /^a is master in term 1\na: put city -> LSN 2 on [23] sites\nb: put city -> NOT_MASTER$/m,
-    /^a is gone; ([bc]) is master in term \d+\n\1: get city -> Jakarta\n\1: put city -> LSN \d+ on 2 sites$/m,
+    /^a is gone; ([bc]) is master in term \d+\n\1: put river -> LSN \d+ on 2 sites\n\1: get city -> Jakarta$/m,
   ],
   'changes.ts': [
     /^2: put city:Jakarta\n3: put city:Bandung\nstopped after LSN 3\n4: put city:Surabaya\n/m,
