@@ -177,6 +177,32 @@ test('[B8a] a tail that the new master does not have is kept where nothing may b
   await waitUntil(() => a.db.getSync('x') === '2', { what: 'and then it may' })
 })
 
+test('[B14] events say what happens, newMaster before synced', async (t) => {
+  const net = new AppNet(t, 10)
+  const a = await net.site('a', { sites: 2 })
+  const b = await net.site('b', { sites: 2 })
+  const told: string[] = []
+  for (const { name, rep } of [a, b]) rep.onAny((event) => told.push(`${name} ${event}`))
+  await a.rep.start('master')
+  await b.rep.start('replica')
+  await waitUntil(() => told.includes('b synced'), { what: 'b is in step' })
+  const ofB = told.filter((each) => each.startsWith('b ') && !each.endsWith('syncProgress'))
+  assert.deepEqual(ofB, [
+    'b newSite',
+    'b newMaster',
+    'b replica',
+    'b syncBegin',
+    'b snapshotDone',
+    'b synced',
+  ])
+  assert.deepEqual(
+    told.filter((each) => /^a (newMaster|master)$/.test(each)),
+    ['a newMaster', 'a master'],
+  )
+  await a.rep.close()
+  await waitUntil(() => told.includes('a closed'), { what: 'it has closed' })
+})
+
 test('[B4] wrong use is an error that says which', async (t) => {
   const db = await open(':memory:', { site: 'a' })
   atEnd(t, () => db.close())
