@@ -77,30 +77,35 @@ export interface FileLock {
   release(): Promise<void>
 }
 
-/** Byte streams: TCP now; pipes and TLS have the same shape. */
+/** Byte streams: TCP, and pipes (Unix sockets; named pipes on Windows). */
 export interface Streams {
+  /**
+   * A pipe is made so that only its owner can connect. ADDRESS_IN_USE: somebody listens there. ADDRESS_INVALID: there is
+   * no such place, or something else is in it. A pipe that nobody listens on any more is taken over.
+   */
   listen(options: StreamListenOptions, onStream: (stream: Stream) => void): Promise<StreamListener>
   connect(options: StreamConnectOptions): Promise<Stream>
 }
 
-export interface StreamListenOptions {
-  readonly host: string
-  readonly port: number
-}
+export type StreamPlace =
+  | { readonly host: string; readonly port: number }
+  /** Of a pipe. */
+  | { readonly path: string }
 
-export interface StreamConnectOptions {
-  readonly host: string
-  readonly port: number
-  readonly signal?: AbortSignal
-}
+export type StreamListenOptions = StreamPlace
+
+export type StreamConnectOptions = StreamPlace & { readonly signal?: AbortSignal }
 
 export interface StreamListener {
+  /** Of a pipe its path. */
   readonly host: string
+  /** 0 where there are none. */
   readonly port: number
   close(): Promise<void>
 }
 
 export interface Stream {
+  /** Host and port, or the path of a pipe. */
   readonly remote: string
   /** Bytes that the host holds because the other side does not take them. */
   readonly bufferedBytes: number

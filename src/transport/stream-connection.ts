@@ -1,17 +1,22 @@
-// A connection over a byte stream: the preface of preface.ts, then the frames of frame.ts. Made for TCP; pipes and
-// TLS bring streams of the same shape.
+// A connection over a byte stream on which both sides have said what they speak (stream-opening.ts): the frames of
+// frame.ts. It is the same over every kind of stream.
 //
-// How it fails: a wrong preface and an invalid frame end this connection and nothing else; a broken stream ends it
-// with CONNECTION_CLOSED. Nothing is tried again here. Memory stays below the bound on frames and what the peer
-// really sent: no byte is set aside because a header claims that it will come.
+// How it fails: an invalid frame ends this connection and nothing else; a broken stream ends it with CONNECTION_CLOSED.
+// Nothing is tried again here. Memory stays below the bound on frames and what the peer really sent: no byte is set
+// aside because a header claims that it will come.
 
 import { emptyBytes } from '../base/bytes.ts'
 import { asError, CoterieError } from '../base/errors.ts'
 import type { Clock, Stream, Timer, Timers } from '../env/host.ts'
 import { FrameReader } from './frame.ts'
 import { OutgoingFrames } from './outgoing-frames.ts'
-import { encodePreface, PrefaceReader, type ProtocolRange, prefaceBytes } from './preface.ts'
 import { type Connection, type ConnectionHandlers, transportDefaults } from './transport.ts'
+
+/** Bytes of a stream, in both directions. */
+export interface Traffic {
+  readonly bytesIn: number
+  readonly bytesOut: number
+}
 
 export interface StreamConnectionOptions {
   readonly stream: Stream
@@ -19,28 +24,25 @@ export interface StreamConnectionOptions {
   readonly timers: Timers
   readonly remote: string
   readonly local: string | undefined
-  readonly protocol: ProtocolRange
+  readonly protocolVersion: number
   readonly frameBytesMax: number
-  readonly highWaterBytes?: number
-  /** The other side's preface came and fits. */
-  onOpen(connection: StreamConnection): void
-  /** It ended before it was open. */
-  onRefused(error: CoterieError): void
-  /** The stream is closed, whatever came before. */
-  onClosed?(): void
+  readonly highWaterBytes: number
+  /** What went over the stream until now. */
+  readonly before: Traffic
+  /** What of it has come and belongs to frames. */
+  readonly received: Uint8Array
 }
 
 export class StreamConnection implements Connection {
   readonly remote: string
   readonly local: string | undefined
+  readonly protocolVersion: number
   readonly #options: StreamConnectionOptions
   readonly #stream: Stream
   readonly #highWaterBytes: number
-  readonly #preface: PrefaceReader
   readonly #reader: FrameReader
   readonly #outgoing: OutgoingFrames = new OutgoingFrames()
-  #state: 'preface' | 'open' | 'ending' | 'closed' = 'preface'
-  #protocolVersion = 0
+  #state: 'open' | 'ending' | 'closed' = 'open'
   #handlers: ConnectionHandlers | undefined
   #paused: boolean = false
   #streamPaused: boolean = false
@@ -60,21 +62,20 @@ export class StreamConnection implements Connection {
     this.#stream = options.stream
     this.remote = options.remote
     this.local = options.local
-    this.#highWaterBytes = options.highWaterBytes ?? transportDefaults.highWaterBytes
-    this.#preface = new PrefaceReader(options.protocol)
+    this.protocolVersion = options.protocolVersion
+    this.#highWaterBytes = options.highWaterBytes
     this.#reader = new FrameReader({ boundBytes: options.frameBytesMax })
+    this.#reader.push(options.received)
+    this.#bytesIn = options.before.bytesIn
+    this.#bytesOut = options.before.bytesOut
     this.#lastHeardMs = options.clock.now()
     this.#stream.handlers = {
       data: (bytes) => this.#received(bytes),
       drain: () => this.#drained(),
       closed: (error) => this.#streamClosed(error),
     }
-    this.#bytesOut = prefaceBytes
-    this.#stream.write([encodePreface(options.protocol)])
-  }
-
-  get protocolVersion(): number {
-    return this.#protocolVersion
+    // Until somebody takes the messages.
+    this.#pauseStream()
   }
 
   get handlers(): ConnectionHandlers {
@@ -156,31 +157,9 @@ export class StreamConnection implements Connection {
   #received(bytes: Uint8Array): void {
     this.#bytesIn += bytes.length
     this.#lastHeardMs = this.#options.clock.now()
-    if (this.#state === 'open') {
-      this.#reader.push(bytes)
-      this.#deliver()
-    } else if (this.#state === 'preface') {
-      this.#receivedPreface(bytes)
-    }
-  }
-
-  #receivedPreface(bytes: Uint8Array): void {
-    let read: ReturnType<PrefaceReader['push']>
-    try {
-      read = this.#preface.push(bytes)
-    } catch (error) {
-      this.#error = error as CoterieError
-      // In order, not at once: the other side shall get our preface and see for itself why.
-      this.#endStream()
-      this.#options.onRefused(this.#error)
-      return
-    }
-    if (read === undefined) return
-    this.#state = 'open'
-    this.#protocolVersion = read.version
-    this.#reader.push(read.rest)
-    this.#options.onOpen(this)
-    if (this.#handlers === undefined) this.#pauseStream()
+    if (this.#state !== 'open') return
+    this.#reader.push(bytes)
+    this.#deliver()
   }
 
   /** Hands over whole frames until none is left or the receiver wants no more; then lets the stream go on. */
@@ -243,17 +222,13 @@ export class StreamConnection implements Connection {
   }
 
   #streamClosed(cause: Error | undefined): void {
-    const before = this.#state
-    if (before === 'closed') return
+    if (this.#state === 'closed') return
     this.#state = 'closed'
     this.#linger?.cancel()
     this.#outgoing.takeAll()
-    if (cause !== undefined) this.#error ??= closedError(this.remote, cause.message, cause)
-    else if (before === 'preface') this.#error ??= closedError(this.remote, 'it did not say what it speaks')
+    if (cause !== undefined) this.#error ??= asConnectionError(cause, this.remote)
     else if (this.#reader.isInsideFrame) this.#error ??= closedError(this.remote, 'it ended inside a message')
     this.#reader.clear()
-    if (before === 'preface') this.#options.onRefused(this.#error as CoterieError)
-    this.#options.onClosed?.()
     this.#handlers?.closed(this.#error)
     this.#reportEnd?.()
   }

@@ -222,7 +222,8 @@ export function transportConformance(under: TransportUnderTest): void {
     test('a receiver that pauses stops a sender that heeds false; drain sends it on', async (t) => {
       const { near, nearSide, far, farSide } = await pairOf(t)
       far.pause()
-      const payload = new Uint8Array(100_000)
+      // Of chance: no compression makes it smaller.
+      const payload = new Prng(3).bytes(100_000)
       const count = 600
       let sent = 0
       let mostBuffered = 0
@@ -384,7 +385,7 @@ export function transportConformance(under: TransportUnderTest): void {
       assert.equal(near.remote, listener.address)
       assert.equal(near.local, undefined)
       assert.equal(far.local, listener.address)
-      assert.ok(far.remote.startsWith(`${transport.scheme}://`))
+      assert.ok(far.remote.startsWith(`${transport.scheme}:`))
       assert.equal(near.protocolVersion, far.protocolVersion)
     })
 

@@ -15,7 +15,7 @@ import { parseAddress } from '../../src/transport/address.ts'
 import { ByteQueue } from '../../src/transport/byte-queue.ts'
 import { FrameReader, frameCrc, frameHeaderBytes, writeFrameHeader } from '../../src/transport/frame.ts'
 import { encodePreface, protocolRange } from '../../src/transport/preface.ts'
-import { StreamConnection } from '../../src/transport/stream-connection.ts'
+import { StreamOpening } from '../../src/transport/stream-opening.ts'
 import { tcpTransport } from '../../src/transport/tcp-transport.ts'
 
 interface Message {
@@ -72,10 +72,9 @@ async function play(chunks: readonly Uint8Array[]): Promise<Outcome> {
   const messages: Message[] = []
   let ended = false
   let error: CoterieError | undefined
-  new StreamConnection({
+  new StreamOpening({
     stream,
-    clock,
-    timers: clock,
+    host: { clock, timers: clock },
     remote: 'test',
     local: undefined,
     protocol: protocolRange,

@@ -1,20 +1,21 @@
-// TCP over node:net. What is written within one turn of the event loop leaves in one writev: the socket is corked
-// by the first write and uncorked when the turn's callbacks are done. Received chunks are handed over as they are.
-//
-// A stream reads nothing before its handlers are set, so nothing can be missed. A connect that fails, and a listen
-// that fails, reject; everything later arrives at `handlers.closed`, once.
+// Byte streams of the real host: sockets of node:net, over TCP and pipes. A connect that fails, and a listen that fails,
+// reject; everything later arrives at `handlers.closed` of the stream (node-stream.ts).
 
+import { chmodSync } from 'node:fs'
 import * as net from 'node:net'
+import { isMainThread } from 'node:worker_threads'
 import { CoterieError } from '../../base/errors.ts'
 import type {
   Stream,
   StreamConnectOptions,
-  StreamHandlers,
   StreamListener,
   StreamListenOptions,
+  StreamPlace,
   Streams,
 } from '../host.ts'
 import { connectError, listenError, systemCodeOf } from './node-errors.ts'
+import { NodeStream } from './node-stream.ts'
+import { checkBeforeConnecting, clearedForListening } from './pipe-file.ts'
 
 /** Probes that find a peer whose machine is gone even where nobody sends; heartbeats above are much faster. */
 const keepAliveInitialDelayMs = 30_000
@@ -22,33 +23,22 @@ const highWaterBytes = 262_144
 const backlog = 511
 
 export class NodeStreams implements Streams {
-  listen(options: StreamListenOptions, onStream: (stream: Stream) => void): Promise<StreamListener> {
-    const { host, port } = options
-    return new Promise((resolve, reject) => {
-      const server = net.createServer({
-        noDelay: true,
-        keepAlive: true,
-        keepAliveInitialDelay: keepAliveInitialDelayMs,
-        highWaterMark: highWaterBytes,
-      })
-      const failed = (error: Error): void => reject(listenError(error, hostAndPort(host, port)))
-      server.once('error', failed)
-      server.on('connection', (socket) => onStream(new NodeStream(socket)))
-      const listening = (): void => {
-        server.removeListener('error', failed)
-        server.on('error', warnOfAcceptError)
-        resolve(new NodeStreamListener(server))
-      }
-      try {
-        server.listen({ host, port, backlog, exclusive: true }, listening)
-      } catch (error) {
-        reject(listenError(error, hostAndPort(host, port)))
-      }
+  async listen(options: StreamListenOptions, onStream: (stream: Stream) => void): Promise<StreamListener> {
+    const server = net.createServer({
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay: keepAliveInitialDelayMs,
+      highWaterMark: highWaterBytes,
     })
+    server.on('connection', (socket) => onStream(new NodeStream(socket, remoteOf(socket, options))))
+    const bind = 'path' in options ? await clearedForListening(options.path) : bindNow
+    await listening(server, options, bind)
+    return new NodeStreamListener(server)
   }
 
   connect(options: StreamConnectOptions): Promise<Stream> {
-    const { host, port, signal } = options
+    const { signal } = options
+    const place = placeText(options)
     return new Promise((resolve, reject) => {
       if (signal?.aborted === true) {
         reject(abortError(signal))
@@ -56,9 +46,10 @@ export class NodeStreams implements Streams {
       }
       let socket: net.Socket
       try {
-        socket = net.connect(socketOptions(host, port))
+        if ('path' in options) checkBeforeConnecting(options.path)
+        socket = net.connect(socketOptions(options))
       } catch (error) {
-        reject(connectError(error, hostAndPort(host, port)))
+        reject(error instanceof CoterieError ? error : connectError(error, place))
         return
       }
       const forget = (): void => {
@@ -67,7 +58,7 @@ export class NodeStreams implements Streams {
       }
       const failed = (error: Error): void => {
         forget()
-        reject(connectError(error, hostAndPort(host, port)))
+        reject(connectError(error, place))
       }
       const aborted = (): void => {
         forget()
@@ -80,7 +71,7 @@ export class NodeStreams implements Streams {
       signal?.addEventListener('abort', aborted, { once: true })
       socket.once('connect', () => {
         forget()
-        resolve(new NodeStream(socket))
+        resolve(new NodeStream(socket, remoteOf(socket, options)))
       })
     })
   }
@@ -92,9 +83,9 @@ class NodeStreamListener implements StreamListener {
   readonly #server: net.Server
 
   constructor(server: net.Server) {
-    const address = server.address() as net.AddressInfo
-    this.host = address.address
-    this.port = address.port
+    const address = server.address() as net.AddressInfo | string
+    this.host = typeof address === 'string' ? address : address.address
+    this.port = typeof address === 'string' ? 0 : address.port
     this.#server = server
   }
 
@@ -105,89 +96,46 @@ class NodeStreamListener implements StreamListener {
   }
 }
 
-class NodeStream implements Stream {
-  readonly remote: string
-  readonly #socket: net.Socket
-  #handlers: StreamHandlers | undefined
-  #corked: boolean = false
-  #paused: boolean = false
-  #error: Error | undefined
-  #closed: boolean = false
-
-  constructor(socket: net.Socket) {
-    this.#socket = socket
-    this.remote = hostAndPort(socket.remoteAddress ?? 'unknown', socket.remotePort ?? 0)
-    socket.on('error', (error) => {
-      this.#error ??= error
-    })
-    socket.on('close', () => {
-      this.#closed = true
-      this.#handlers?.closed(this.#error)
-    })
-    socket.on('drain', () => this.#handlers?.drain())
-  }
-
-  get bufferedBytes(): number {
-    return this.#socket.writableLength
-  }
-
-  get handlers(): StreamHandlers {
-    if (this.#handlers === undefined) throw new TypeError('the stream has no handlers yet')
-    return this.#handlers
-  }
-
-  set handlers(handlers: StreamHandlers) {
-    const first = this.#handlers === undefined
-    this.#handlers = handlers
-    if (!first) return
-    if (this.#closed) process.nextTick(() => handlers.closed(this.#error))
-    this.#socket.on('data', (bytes: Buffer) => this.#handlers?.data(bytes))
-    if (this.#paused) this.#socket.pause()
-  }
-
-  write(parts: readonly Uint8Array[]): boolean {
-    const socket = this.#socket
-    if (!socket.writable) return false
-    if (!this.#corked) {
-      this.#corked = true
-      socket.cork()
-      process.nextTick(() => this.#uncork())
+function listening(
+  server: net.Server,
+  place: StreamPlace,
+  bind: (listen: () => void) => void,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const failed = (error: unknown): void =>
+      reject(error instanceof CoterieError ? error : listenError(error, placeText(place)))
+    server.once('error', failed)
+    const begun = (): void => {
+      server.removeListener('error', failed)
+      server.on('error', warnOfAcceptError)
+      resolve()
     }
-    let room = true
-    for (const part of parts) room = socket.write(part)
-    return room
-  }
-
-  pause(): void {
-    this.#paused = true
-    if (this.#handlers !== undefined) this.#socket.pause()
-  }
-
-  resume(): void {
-    this.#paused = false
-    if (this.#handlers !== undefined) this.#socket.resume()
-  }
-
-  end(): void {
-    this.#uncork()
-    this.#socket.end()
-  }
-
-  destroy(): void {
-    this.#socket.destroy()
-  }
-
-  #uncork(): void {
-    if (!this.#corked) return
-    this.#corked = false
-    this.#socket.uncork()
-  }
+    try {
+      // Node binds a pipe in this very call; `exclusive` keeps it so in a cluster worker.
+      bind(() => server.listen({ ...place, backlog, exclusive: true }, begun))
+      // Where the mask could not be set, see pipe-file.ts.
+      if ('path' in place && !isMainThread && process.platform !== 'win32') chmodSync(place.path, 0o600)
+    } catch (error) {
+      failed(error)
+    }
+  })
 }
 
-function socketOptions(host: string, port: number): net.NetConnectOpts {
+function bindNow(listen: () => void): void {
+  listen()
+}
+
+function socketOptions(place: StreamPlace): net.NetConnectOpts {
+  if ('path' in place) {
+    const options: net.IpcNetConnectOpts & { writableHighWaterMark: number } = {
+      path: place.path,
+      writableHighWaterMark: highWaterBytes,
+    }
+    return options
+  }
   const options: net.TcpNetConnectOpts & { writableHighWaterMark: number } = {
-    host,
-    port,
+    host: place.host,
+    port: place.port,
     noDelay: true,
     keepAlive: true,
     keepAliveInitialDelay: keepAliveInitialDelayMs,
@@ -206,6 +154,15 @@ function warnOfAcceptError(error: Error): void {
 
 function abortError(signal: AbortSignal | undefined): CoterieError {
   return new CoterieError('ABORTED', 'the connect was aborted', { cause: signal?.reason })
+}
+
+function remoteOf(socket: net.Socket, place: StreamPlace): string {
+  if ('path' in place) return place.path
+  return hostAndPort(socket.remoteAddress ?? 'unknown', socket.remotePort ?? 0)
+}
+
+function placeText(place: StreamPlace): string {
+  return 'path' in place ? place.path : hostAndPort(place.host, place.port)
 }
 
 function hostAndPort(host: string, port: number): string {
