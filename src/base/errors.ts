@@ -110,6 +110,11 @@ export const errorCatalogue = {
   CONNECTION_CLOSED: { retryable: true, meaning: 'The connection was lost.' },
   HANDSHAKE_FAILED: { retryable: true, meaning: 'The other side ended the handshake or broke its rules.' },
   PROTOCOL_INCOMPATIBLE: { retryable: false, meaning: 'The other side speaks another protocol or version.' },
+  AUTH_FAILED: {
+    retryable: false,
+    meaning:
+      'One of the two sides did not prove who it is, or that it knows the secret; the message says which.',
+  },
   FRAME_INVALID: {
     retryable: false,
     meaning: 'A frame was malformed, damaged or over the size bound; the connection was ended.',

@@ -9,6 +9,8 @@ export const limits = {
   transactionWritesMax: 1_000_000,
   storeNameBytesMax: 200,
   siteIdBytesMax: 64,
+  /** Of the secret that sites share (`secret`). */
+  secretBytesMin: 16,
   /** Sites of a group. */
   membersMax: 64,
   /** Ids of removed sites that a group remembers. */

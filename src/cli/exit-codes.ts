@@ -68,6 +68,7 @@ const byErrorCode: Record<ErrorCode, ExitCode> = {
   CONNECTION_CLOSED: connection,
   HANDSHAKE_FAILED: connection,
   PROTOCOL_INCOMPATIBLE: connection,
+  AUTH_FAILED: connection,
   FRAME_INVALID: connection,
   FOREIGN_HISTORY: connection,
   REWIND_REFUSED: connection,

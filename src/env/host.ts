@@ -5,6 +5,7 @@ export interface Host {
   readonly clock: Clock
   readonly timers: Timers
   readonly random: Random
+  readonly crypto: Crypto
   readonly files: Files
   readonly streams: Streams
   /** Says who holds a lock. */
@@ -31,6 +32,13 @@ export interface Timer {
 
 export interface Random {
   bytes(length: number): Uint8Array
+}
+
+export interface Crypto {
+  /** HMAC-SHA-256 over the parts, one after the other: 32 bytes. */
+  hmac(key: Uint8Array, parts: readonly Uint8Array[]): Uint8Array
+  /** In a time that does not depend on the content. False for different lengths. */
+  equal(a: Uint8Array, b: Uint8Array): boolean
 }
 
 /** Paths are absolute or relative to the working directory, in the host's own notation. */

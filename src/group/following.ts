@@ -48,6 +48,7 @@ const refusals: ReadonlySet<ErrorCode> = new Set([
   'TOO_MANY_REPLICAS',
   'PROTOCOL_INCOMPATIBLE',
   'HANDSHAKE_FAILED',
+  'AUTH_FAILED',
 ])
 
 export class Following {

@@ -1,6 +1,7 @@
 // How a site reaches others and is reached: the transports that there are, and how links over them are protected.
 
 import { parseAddress } from '../transport/address.ts'
+import { linkFor } from '../transport/link-check.ts'
 import type { LinkOptions, LinkSettings } from '../transport/link-options.ts'
 import type { TransportRegistry } from '../transport/registry.ts'
 import type { Connection, Listener } from '../transport/transport.ts'
@@ -32,8 +33,13 @@ export class Links {
     const listeners: Listener[] = []
     try {
       for (const { address, transport } of found) {
+        const link = linkFor(
+          this.#settings,
+          transport.takes,
+          found.map((each) => each.transport.takes),
+        )
         const onConnection = (connection: Connection): void => this.#site.peers.accept(connection)
-        listeners.push(await transport.listen({ address, link: this.#settings, onConnection }))
+        listeners.push(await transport.listen({ address, link, onConnection }))
       }
     } catch (error) {
       await Promise.all(listeners.map((listener) => listener.close()))

@@ -2,7 +2,9 @@
 // concerns it, and refuses with OPTION_INVALID what it would have to ignore: nobody is to believe a link protected
 // that is not.
 
-import { eitherOf, type OptionRules, oneOf, text, truth } from '../base/options.ts'
+import { utf8Encode } from '../base/bytes.ts'
+import { limits } from '../base/limits.ts'
+import { type OptionRules, oneOf, text, truth } from '../base/options.ts'
 
 /** Of Node's `tls` module, as PEM or DER. */
 export interface TlsOptions {
@@ -26,7 +28,7 @@ export interface TlsOptions {
 export interface LinkOptions {
   /** For `tls://`. */
   readonly tls?: TlsOptions
-  /** For `tcp://` and `pipe:`: whoever does not prove to know it is not listened to. At least 16 bytes. */
+  /** For `tcp://`, `pipe:` and, beside certificates, `tls://`: whoever does not prove to know it is not listened to. At least 16 bytes. */
   readonly secret?: string | Uint8Array
   /** For `udp://`: 32 bytes that all sites share; every datagram is encrypted and authenticated. */
   readonly key?: Uint8Array
@@ -40,12 +42,19 @@ export interface LinkOptions {
 
 const bytes = (value: unknown): string | undefined =>
   value instanceof Uint8Array && value.length > 0 ? undefined : 'bytes'
+const longEnough = (value: unknown): string | undefined => {
+  const length =
+    typeof value === 'string' ? utf8Encode(value).length : (bytes(value) ?? (value as Uint8Array).length)
+  return typeof length === 'number' && length >= limits.secretBytesMin
+    ? undefined
+    : `text or bytes, at least ${limits.secretBytesMin} bytes`
+}
 const anObject = (value: unknown): string | undefined =>
   typeof value === 'object' && value !== null ? undefined : 'an object'
 
 export const linkRules: OptionRules = {
   tls: anObject,
-  secret: eitherOf(text, bytes),
+  secret: longEnough,
   key: bytes,
   insecure: truth,
   multicast: text,

@@ -7,6 +7,7 @@ import { CoterieError } from '../base/errors.ts'
 import { limits } from '../base/limits.ts'
 import type { Host, Timer } from '../env/host.ts'
 import { frameHeaderBytes } from './frame.ts'
+import { checkLink, type LinkOption } from './link-check.ts'
 import { protocolRange } from './preface.ts'
 import { closedError } from './stream-connection.ts'
 import {
@@ -42,6 +43,8 @@ export function memoryTransport(host: TimedHost, options: MemoryTransportOptions
 
 class MemoryTransport implements Transport {
   readonly scheme: string = 'memory'
+  /** There is nobody on the way from whom a message could be protected, and nothing to save. */
+  readonly takes: readonly LinkOption[] = []
   readonly #host: TimedHost
   readonly #network: MemoryNetwork
   readonly #highWaterBytes: number
@@ -53,6 +56,7 @@ class MemoryTransport implements Transport {
   }
 
   async listen(options: ListenOptions): Promise<Listener> {
+    checkLink(options.link, this)
     const { text } = options.address
     const { listeners } = this.#network
     if (listeners.has(text)) {
@@ -67,9 +71,10 @@ class MemoryTransport implements Transport {
     return { address: text, close }
   }
 
-  connect(options: ConnectOptions): Promise<Connection> {
+  async connect(options: ConnectOptions): Promise<Connection> {
+    checkLink(options.link, this)
     const { address, signal } = options
-    return new Promise((resolve, reject) => {
+    return await new Promise((resolve, reject) => {
       const aborted = (): void =>
         reject(new CoterieError('ABORTED', 'the connect was aborted', { cause: signal?.reason }))
       if (signal?.aborted === true) {

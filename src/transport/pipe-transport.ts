@@ -12,6 +12,7 @@ import type { Transport } from './transport.ts'
 
 const pipe: StreamKind = {
   scheme: 'pipe',
+  takes: ['secret', 'compression'],
   place: ({ host }) => ({ path: host }),
   addressOf: ({ host }) => parseAddress(host).text,
   remoteOf: (stream) => `pipe:${stream.remote}`,

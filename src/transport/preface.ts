@@ -1,9 +1,12 @@
 // The first 16 bytes that each side of a stream sends, at once and without waiting:
 //
-//   "COTERIE" 0x00 | u16 oldest version | u16 newest version | u32 reserved (0; ignored)       (little-endian)
+//   "COTERIE" 0x00 | u16 oldest version | u16 newest version | u8 demands | u8 0 | u8 refusal | u8 0    (little-endian)
+//
+//   demands   1: a secret must be proved before anything else (secret-handshake.ts)
 //
 // A peer that is no Coterie shows by its first wrong byte; one of another age shows by its versions. Each side judges
-// by itself and comes to the same end, because each has both prefaces.
+// by itself and comes to the same end, because each has both prefaces. Bytes that are 0 here are ignored. Nothing in a
+// preface is protected; where there is a secret, both prefaces are part of what is proved.
 
 import { CoterieError } from '../base/errors.ts'
 
@@ -18,13 +21,34 @@ export const protocolRange: ProtocolRange = { oldest: 1, newest: 1 }
 export const prefaceBytes = 16
 const magic = Uint8Array.of(0x43, 0x4f, 0x54, 0x45, 0x52, 0x49, 0x45, 0x00)
 
-export function encodePreface(range: ProtocolRange): Uint8Array {
+/** What a side asks of the other one beside its version. */
+export interface PrefaceOffer {
+  readonly demandsSecret: boolean
+}
+
+export const plainOffer: PrefaceOffer = { demandsSecret: false }
+
+const demandsAt = 12
+const secretDemand = 1
+
+export function encodePreface(range: ProtocolRange, offer: PrefaceOffer = plainOffer): Uint8Array {
   const preface = new Uint8Array(prefaceBytes)
   preface.set(magic)
   const view = new DataView(preface.buffer)
   view.setUint16(8, range.oldest, true)
   view.setUint16(10, range.newest, true)
+  preface[demandsAt] = offer.demandsSecret ? secretDemand : 0
   return preface
+}
+
+export interface ReadPreface {
+  /** The version to speak. */
+  readonly version: number
+  readonly offer: PrefaceOffer
+  /** As it came. */
+  readonly bytes: Uint8Array
+  /** What came behind it. */
+  readonly rest: Uint8Array
 }
 
 /** Reads the other side's preface, however it is cut into chunks. */
@@ -37,8 +61,8 @@ export class PrefaceReader {
     this.#ours = ours
   }
 
-  /** The version to speak and the bytes behind the preface; undefined: more must come. Errors: PROTOCOL_INCOMPATIBLE. */
-  push(bytes: Uint8Array): { readonly version: number; readonly rest: Uint8Array } | undefined {
+  /** Undefined: more must come. Errors: PROTOCOL_INCOMPATIBLE. */
+  push(bytes: Uint8Array): ReadPreface | undefined {
     const count = Math.min(bytes.length, prefaceBytes - this.#length)
     this.#received.set(bytes.subarray(0, count), this.#length)
     this.#length += count
@@ -52,7 +76,9 @@ export class PrefaceReader {
     if (version < this.#ours.oldest || version < theirs.oldest) {
       throw this.#incompatible('the other side speaks other versions of the protocol', theirs)
     }
-    return { version, rest: bytes.subarray(count) }
+    const demands = this.#received[demandsAt] as number
+    const offer: PrefaceOffer = { demandsSecret: (demands & secretDemand) !== 0 }
+    return { version, offer, bytes: this.#received, rest: bytes.subarray(count) }
   }
 
   #incompatible(reason: string, theirs?: ProtocolRange): CoterieError {

@@ -1,18 +1,23 @@
-// What happens on a byte stream before it is a connection: each side says what it speaks (preface.ts), and judges what
-// the other one said. Only then is there a StreamConnection, and only it knows messages.
+// What happens on a byte stream before it is a connection: each side says what it speaks and what it demands
+// (preface.ts), and judges what the other one said; where there is a secret, each proves to know it
+// (secret-handshake.ts). Only then is there a StreamConnection, and only it knows messages.
 //
 // How it fails: the stream is ended in order, so that the other side has what it needs to see for itself why, and
 // `onRefused` hears the reason. A peer that says nothing is the listener's to bound, in number and in time.
 
 import { asError, CoterieError } from '../base/errors.ts'
 import type { Host, Stream, Timer } from '../env/host.ts'
-import { encodePreface, PrefaceReader, type ProtocolRange } from './preface.ts'
+import type { LinkSettings } from './link-options.ts'
+import { encodePreface, PrefaceReader, type ProtocolRange, type ReadPreface } from './preface.ts'
+import { authFailed, type Role, SecretHandshake, secretBytesOf } from './secret-handshake.ts'
 import { closedError, StreamConnection } from './stream-connection.ts'
 import { transportDefaults } from './transport.ts'
 
 export interface StreamOpeningOptions {
   readonly stream: Stream
-  readonly host: Pick<Host, 'clock' | 'timers'>
+  readonly role: Role
+  readonly host: Pick<Host, 'clock' | 'timers' | 'random' | 'crypto'>
+  readonly link?: LinkSettings
   readonly remote: string
   readonly local: string | undefined
   readonly protocol: ProtocolRange
@@ -29,8 +34,11 @@ export interface StreamOpeningOptions {
 export class StreamOpening {
   readonly #options: StreamOpeningOptions
   readonly #stream: Stream
+  readonly #ourPreface: Uint8Array
   readonly #preface: PrefaceReader
-  #state: 'preface' | 'open' | 'refused' | 'closed' = 'preface'
+  #handshake: SecretHandshake | undefined
+  #protocolVersion = 0
+  #state: 'preface' | 'secret' | 'open' | 'refused' | 'closed' = 'preface'
   #error: CoterieError | undefined
   #linger: Timer | undefined
   #bytesIn = 0
@@ -45,7 +53,9 @@ export class StreamOpening {
       drain: () => undefined,
       closed: (error) => this.#closed(error),
     }
-    this.#write(encodePreface(options.protocol))
+    const demandsSecret = options.link?.secret !== undefined
+    this.#ourPreface = encodePreface(options.protocol, { demandsSecret })
+    this.#write(this.#ourPreface)
   }
 
   /** Gives up: nothing is told but `error`, to this side. */
@@ -64,17 +74,58 @@ export class StreamOpening {
     this.#bytesIn += bytes.length
     // What still comes after a refusal is read and dropped: closing with unread bytes would tear down the connection
     // under what the other side has yet to read.
-    if (this.#state !== 'preface') return
+    if (this.#state === 'preface') this.#receivedPreface(bytes)
+    else if (this.#state === 'secret') this.#receivedProof(bytes)
+  }
+
+  #receivedPreface(bytes: Uint8Array): void {
+    let read: ReadPreface | undefined
     try {
-      const read = this.#preface.push(bytes)
-      if (read !== undefined) this.#open(read.version, read.rest)
+      read = this.#preface.push(bytes)
     } catch (error) {
       if (!(error instanceof CoterieError)) throw error
       this.#refuse(error)
+      return
     }
+    if (read === undefined) return
+    this.#protocolVersion = read.version
+    const { link } = this.#options
+    if (read.offer.demandsSecret !== (link?.secret !== undefined)) {
+      this.#refuse(
+        authFailed(
+          read.offer.demandsSecret
+            ? 'the other side demands a secret, and this side has none'
+            : 'this side demands a secret, and the other side has none',
+        ),
+      )
+    } else if (link?.secret === undefined) this.#open(read.rest)
+    else this.#beginProof(secretBytesOf(link.secret), link, read)
   }
 
-  #open(protocolVersion: number, rest: Uint8Array): void {
+  #beginProof(secret: Uint8Array, link: LinkSettings, read: ReadPreface): void {
+    const { host, role } = this.#options
+    this.#state = 'secret'
+    this.#handshake = new SecretHandshake({
+      role,
+      secret,
+      crypto: host.crypto,
+      random: host.random,
+      identity: link.identity(),
+      ourPreface: this.#ourPreface,
+      theirPreface: read.bytes,
+    })
+    this.#write(this.#handshake.challenge)
+    if (read.rest.length > 0) this.#receivedProof(read.rest)
+  }
+
+  #receivedProof(bytes: Uint8Array): void {
+    const step = (this.#handshake as SecretHandshake).push(bytes)
+    for (const part of step.send) this.#write(part)
+    if (step.kind === 'failed') this.#refuse(step.error)
+    else if (step.kind === 'done') this.#open(step.rest)
+  }
+
+  #open(rest: Uint8Array): void {
     const { host, remote, local, frameBytesMax, highWaterBytes } = this.#options
     this.#state = 'open'
     const connection = new StreamConnection({
@@ -83,7 +134,7 @@ export class StreamOpening {
       timers: host.timers,
       remote,
       local,
-      protocolVersion,
+      protocolVersion: this.#protocolVersion,
       frameBytesMax,
       highWaterBytes: highWaterBytes ?? transportDefaults.highWaterBytes,
       before: { bytesIn: this.#bytesIn, bytesOut: this.#bytesOut },
@@ -113,6 +164,7 @@ export class StreamOpening {
     if (cause instanceof CoterieError) return cause
     const { remote } = this.#options
     if (cause !== undefined) return closedError(remote, cause.message, asError(cause))
-    return closedError(remote, 'it did not say what it speaks')
+    const missing = this.#handshake === undefined ? 'say what it speaks' : 'prove that it knows the secret'
+    return closedError(remote, `it did not ${missing}`)
   }
 }

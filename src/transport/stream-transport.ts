@@ -1,14 +1,17 @@
 // Messages over byte streams. What differs between TCP, pipes and TLS is where the bytes come from, and that is a
 // `StreamKind`; all else is here and in the layers of a connection:
 //
-//   stream (env) -> stream-opening.ts: who speaks what -> stream-connection.ts: frames
+//   stream (env) -> stream-opening.ts: who speaks what, and who knows the secret -> stream-connection.ts: frames
 
 import { CoterieError } from '../base/errors.ts'
 import { limits } from '../base/limits.ts'
 import type { Host, Stream, StreamListener, StreamPlace } from '../env/host.ts'
 import type { Address } from './address.ts'
 import { HalfOpen } from './half-open.ts'
+import { checkLink, type LinkOption } from './link-check.ts'
+import type { LinkSettings } from './link-options.ts'
 import { type ProtocolRange, protocolRange } from './preface.ts'
+import { secretBytesOf } from './secret-handshake.ts'
 import { StreamOpening, type StreamOpeningOptions } from './stream-opening.ts'
 import {
   type Connection,
@@ -19,7 +22,7 @@ import {
   transportDefaults,
 } from './transport.ts'
 
-export type StreamHost = Pick<Host, 'clock' | 'timers' | 'streams'>
+export type StreamHost = Pick<Host, 'clock' | 'timers' | 'random' | 'crypto' | 'streams'>
 
 export interface StreamTransportOptions {
   /** The versions to speak; others than the default only in tests. */
@@ -31,6 +34,7 @@ export interface StreamTransportOptions {
 /** One kind of byte stream. */
 export interface StreamKind {
   readonly scheme: string
+  readonly takes: readonly LinkOption[]
   /** Errors: ADDRESS_INVALID. */
   place(address: Address, to: 'listen' | 'connect'): StreamPlace
   /** Of a listener. */
@@ -41,17 +45,19 @@ export interface StreamKind {
 
 type OpeningParts = Pick<
   StreamOpeningOptions,
-  'stream' | 'host' | 'protocol' | 'frameBytesMax' | 'highWaterBytes'
+  'stream' | 'host' | 'link' | 'protocol' | 'frameBytesMax' | 'highWaterBytes'
 >
 
 export class StreamTransport implements Transport {
   readonly scheme: string
+  readonly takes: readonly LinkOption[]
   readonly #kind: StreamKind
   readonly #host: StreamHost
   readonly #options: StreamTransportOptions
 
   constructor(kind: StreamKind, host: StreamHost, options: StreamTransportOptions = {}) {
     this.scheme = kind.scheme
+    this.takes = kind.takes
     this.#kind = kind
     this.#host = host
     this.#options = options
@@ -59,6 +65,7 @@ export class StreamTransport implements Transport {
 
   async listen(options: ListenOptions): Promise<Listener> {
     const kind = this.#kind
+    this.#check(options.link)
     const halfOpen = new HalfOpen(this.#host.timers, options)
     let address = options.address.text
     const listener = await this.#host.streams.listen(kind.place(options.address, 'listen'), (stream) => {
@@ -68,6 +75,7 @@ export class StreamTransport implements Transport {
         (settle) =>
           new StreamOpening({
             ...this.#openingParts(stream, options),
+            role: 'listener',
             remote,
             local: address,
             onOpen: (connection) => {
@@ -89,6 +97,7 @@ export class StreamTransport implements Transport {
 
   async connect(options: ConnectOptions): Promise<Connection> {
     const { address, connectTimeoutMs, signal } = options
+    this.#check(options.link)
     const place = this.#kind.place(address, 'connect')
     const attempt = new AbortController()
     let failure: CoterieError | undefined
@@ -117,6 +126,7 @@ export class StreamTransport implements Transport {
     return new Promise((resolve, reject) => {
       const opening = new StreamOpening({
         ...this.#openingParts(stream, options),
+        role: 'connector',
         remote: options.address.text,
         local: undefined,
         onOpen: (opened) => {
@@ -137,10 +147,17 @@ export class StreamTransport implements Transport {
     })
   }
 
+  /** Errors: OPTION_INVALID. */
+  #check(link: LinkSettings | undefined): void {
+    checkLink(link, this)
+    if (link?.secret !== undefined) secretBytesOf(link.secret)
+  }
+
   #openingParts(stream: Stream, options: ListenOptions | ConnectOptions): OpeningParts {
     return {
       stream,
       host: this.#host,
+      ...(options.link === undefined ? {} : { link: options.link }),
       protocol: this.#options.protocol ?? protocolRange,
       frameBytesMax: options.frameBytesMax ?? limits.handshakeFrameBytesMax,
       highWaterBytes: this.#options.highWaterBytes ?? transportDefaults.highWaterBytes,

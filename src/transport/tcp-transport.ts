@@ -13,6 +13,7 @@ import type { Transport } from './transport.ts'
 
 const tcp: StreamKind = {
   scheme: 'tcp',
+  takes: ['secret', 'compression'],
   place: hostAndPort,
   addressOf: ({ host, port }) => addressText({ scheme: 'tcp', host, port }),
   remoteOf: (stream) => `tcp://${stream.remote}`,

@@ -6,15 +6,17 @@
 
 import type { CoterieError } from '../base/errors.ts'
 import type { Address } from './address.ts'
-import type { LinkSettings } from './link-options.ts'
+import type { LinkOptions, LinkSettings } from './link-options.ts'
 
 export interface Transport {
   /** The part of an address before `://` that this transport serves. */
   readonly scheme: string
-  /** Errors: ADDRESS_IN_USE, ADDRESS_INVALID, IO_ERROR. */
+  /** The link options that it heeds. It refuses protection that it cannot give (link-check.ts). Default: it decides alone. */
+  readonly takes?: readonly (keyof LinkOptions)[]
+  /** Errors: ADDRESS_IN_USE, ADDRESS_INVALID, OPTION_INVALID, IO_ERROR. */
   listen(options: ListenOptions): Promise<Listener>
   /** Resolves when the other side is known to speak our protocol. Errors: ADDRESS_INVALID, CONNECT_FAILED,
-   *  CONNECT_TIMEOUT, PROTOCOL_INCOMPATIBLE, ABORTED. */
+   *  CONNECT_TIMEOUT, PROTOCOL_INCOMPATIBLE, AUTH_FAILED, OPTION_INVALID, ABORTED. */
   connect(options: ConnectOptions): Promise<Connection>
 }
 
@@ -30,7 +32,7 @@ export interface ListenOptions {
   readonly halfOpenMax?: number
   /** Sets `connection.handlers` before it returns. */
   onConnection(connection: Connection): void
-  /** A peer was turned away before it became a connection: PROTOCOL_INCOMPATIBLE, CONNECT_TIMEOUT or CONNECTION_CLOSED. */
+  /** A peer was turned away before it became a connection: PROTOCOL_INCOMPATIBLE, AUTH_FAILED, CONNECT_TIMEOUT ... */
   onRefused?(error: CoterieError): void
 }
 

@@ -11,6 +11,14 @@ export interface MemoryHostOptions {
 }
 
 export function memoryHost(options: MemoryHostOptions): Host {
-  const { clock, timers, random, streams, processId } = options.base
-  return { clock, timers, random, streams, processId, files: options.files ?? new MemoryFiles({ timers }) }
+  const { clock, timers, random, crypto, streams, processId } = options.base
+  return {
+    clock,
+    timers,
+    random,
+    crypto,
+    streams,
+    processId,
+    files: options.files ?? new MemoryFiles({ timers }),
+  }
 }

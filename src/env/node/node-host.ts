@@ -3,6 +3,7 @@
 
 import { randomFillSync } from 'node:crypto'
 import type { Clock, Host, Random, Timer, Timers } from '../host.ts'
+import { nodeCrypto } from './node-crypto.ts'
 import { NodeFiles } from './node-files.ts'
 import { NodeStreams } from './node-streams.ts'
 
@@ -48,6 +49,7 @@ export function nodeHost(): Host {
     clock: nodeClock,
     timers: nodeTimers,
     random: new NodeRandom(),
+    crypto: nodeCrypto,
     files: new NodeFiles(),
     streams: new NodeStreams(),
     processId: process.pid,

@@ -7,7 +7,8 @@
 
 import { CoterieError } from '../../base/errors.ts'
 import type { Prng } from '../../base/prng.ts'
-import type { Clock, Files, Host, Random, Streams, Timer, Timers } from '../host.ts'
+import type { Clock, Crypto, Files, Host, Random, Streams, Timer, Timers } from '../host.ts'
+import { simulatedCrypto } from './simulated-crypto.ts'
 import type { VirtualClock } from './virtual-clock.ts'
 
 export interface SimulatedHostOptions {
@@ -58,6 +59,7 @@ export class SimulatedHost implements Host {
   readonly clock: Clock
   readonly timers: Timers
   readonly random: Random
+  readonly crypto: Crypto = simulatedCrypto
   readonly files: Files
   readonly streams: Streams = noStreams
   readonly processId: number
