@@ -115,6 +115,11 @@ export const errorCatalogue = {
     meaning:
       'One of the two sides did not prove who it is, or that it knows the secret; the message says which.',
   },
+  TLS_FAILED: {
+    retryable: false,
+    meaning:
+      'TLS could not say who is on the other side: a certificate is not to be believed, or one side speaks no TLS.',
+  },
   FRAME_INVALID: {
     retryable: false,
     meaning: 'A frame was malformed, damaged or over the size bound; the connection was ended.',

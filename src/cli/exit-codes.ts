@@ -69,6 +69,7 @@ const byErrorCode: Record<ErrorCode, ExitCode> = {
   HANDSHAKE_FAILED: connection,
   PROTOCOL_INCOMPATIBLE: connection,
   AUTH_FAILED: connection,
+  TLS_FAILED: connection,
   FRAME_INVALID: connection,
   FOREIGN_HISTORY: connection,
   REWIND_REFUSED: connection,

@@ -85,7 +85,7 @@ export interface FileLock {
   release(): Promise<void>
 }
 
-/** Byte streams: TCP, and pipes (Unix sockets; named pipes on Windows). */
+/** Byte streams: TCP, with TLS or without, and pipes (Unix sockets; named pipes on Windows). */
 export interface Streams {
   /**
    * A pipe is made so that only its owner can connect. ADDRESS_IN_USE: somebody listens there. ADDRESS_INVALID: there is
@@ -100,9 +100,40 @@ export type StreamPlace =
   /** Of a pipe. */
   | { readonly path: string }
 
-export type StreamListenOptions = StreamPlace
+/** Of Node's `tls` module, as PEM or DER. */
+export interface StreamTls {
+  /** Whom to believe: the authorities that sign the certificates of the group's sites. */
+  readonly ca: string | Uint8Array | readonly (string | Uint8Array)[]
+  /** Of this site; shown as a client, too: both sides prove who they are. */
+  readonly cert: string | Uint8Array
+  readonly key: string | Uint8Array
+  readonly passphrase?: string
+  readonly minVersion?: 'TLSv1.2' | 'TLSv1.3'
+  readonly ciphers?: string
+}
 
-export type StreamConnectOptions = StreamPlace & { readonly signal?: AbortSignal }
+/** OPTION_INVALID: a key or certificate cannot be used. */
+export type StreamListenOptions = StreamPlace & { readonly tls?: StreamTls }
+
+export type StreamConnectOptions = StreamPlace & {
+  /** `serverName`: what the other side's certificate must bear. */
+  readonly tls?: StreamTls & { readonly serverName: string }
+  readonly signal?: AbortSignal
+}
+
+/** What TLS has shown of the other side. */
+export type StreamProof =
+  /** Its common name and its DNS names. */
+  | { readonly isTrusted: true; readonly names: readonly string[] }
+  /**
+   * The stream is as good as a plain one to anybody: say why, and end it. `untrusted`: signed by none of the authorities;
+   * `missing`: there is no certificate; `plain`: it does not speak TLS, and what is written goes out in the clear.
+   */
+  | {
+      readonly isTrusted: false
+      readonly reason: 'untrusted' | 'expired' | 'name' | 'missing' | 'plain'
+      readonly message: string
+    }
 
 export interface StreamListener {
   /** Of a pipe its path. */
@@ -130,8 +161,10 @@ export interface Stream {
 }
 
 export interface StreamHandlers {
+  /** With TLS: called once, before anything else but `closed`. Nothing is written before it. */
+  secured?(proof: StreamProof): void
   data(bytes: Uint8Array): void
   drain(): void
-  /** Called once. `error` is undefined for an orderly end. */
+  /** Called once. `error` is undefined for an orderly end; TLS_FAILED where the handshake of TLS failed. */
   closed(error: Error | undefined): void
 }

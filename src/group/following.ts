@@ -49,6 +49,7 @@ const refusals: ReadonlySet<ErrorCode> = new Set([
   'PROTOCOL_INCOMPATIBLE',
   'HANDSHAKE_FAILED',
   'AUTH_FAILED',
+  'TLS_FAILED',
 ])
 
 export class Following {

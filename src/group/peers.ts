@@ -1,11 +1,13 @@
 // The connections of a site, by the number that the core knows them by. Carries messages between them and the core,
 // tells the core when one begins, is full or ends, and drops those on which nobody asked to join in time.
 
+import { emptyBytes } from '../base/bytes.ts'
 import { CoterieError, type ErrorCode } from '../base/errors.ts'
 import { limits } from '../base/limits.ts'
 import type { PeerId } from '../replication/core-options.ts'
 import type { Effect } from '../replication/effects.ts'
 import type { Connection } from '../transport/transport.ts'
+import { borrowedId } from './claims.ts'
 import type { SiteSteps } from './site-steps.ts'
 
 interface Peer {
@@ -23,6 +25,8 @@ export class Peers {
   readonly #site: SiteSteps
   readonly #peers = new Map<PeerId, Peer>()
   #lastPeer: PeerId = 0
+  /** Messages by which a site claimed an id that its connection does not prove. */
+  claimsRefused = 0
 
   constructor(site: SiteSteps) {
     this.#site = site
@@ -61,7 +65,11 @@ export class Peers {
     connection.acceptFramesUpTo(options.trusted ? limits.frameBytesMax : limits.handshakeFrameBytesMax)
     connection.handlers = {
       message: (control, payload) => {
-        if (this.#peers.get(id) === peer) this.#received(id, control, payload)
+        if (this.#peers.get(id) !== peer) return
+        const { peerNames } = connection
+        if (peerNames === undefined || !this.#isBorrowed(id, control, peerNames)) {
+          this.#received(id, control, payload)
+        }
       },
       drain: () => {
         if (this.#peers.get(id) === peer) this.#drained(id)
@@ -72,6 +80,26 @@ export class Peers {
     }
     if (!options.trusted) this.#limitStrangers(id, peer)
     return id
+  }
+
+  /** True: the message claims an id that its sender has not proved, and the connection is at its end. */
+  #isBorrowed(id: PeerId, control: Uint8Array, proved: readonly string[]): boolean {
+    const site = this.#site
+    const borrowed = borrowedId(control, proved, site.core.term)
+    if (borrowed === undefined) return false
+    const { error, answer, instead } = borrowed
+    this.claimsRefused++
+    this.send(id, answer, undefined)
+    if (instead !== undefined) this.#received(id, instead, emptyBytes)
+    else {
+      const { code, message } = error
+      site.events.emit('core', { kind: 'replicaRefused', site: borrowed.site, code, message })
+    }
+    if (this.#peers.has(id)) {
+      this.disconnect(id, error)
+      this.#closed(id, error)
+    }
+    return true
   }
 
   #received(from: PeerId, control: Uint8Array, rec: Uint8Array): void {

@@ -126,7 +126,7 @@ export function databaseStatus(
     rebuilt: parts?.rebuilt === true,
     lost: site.lostFiles,
     aside: (state?.aside ?? []).flatMap((generation) => [`store-${generation}`, `log-${generation}`]),
-    counters: core.counters,
+    counters: { ...core.counters, claimsRefused: site.peers.claimsRefused },
   }
 }
 

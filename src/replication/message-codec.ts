@@ -211,6 +211,16 @@ function writeHeartbeat(out: MessageWriter, message: Heartbeat): void {
   out.u32(message.window)
 }
 
+const typesByNumber: ReadonlyMap<number, MessageType> = new Map(
+  Object.entries(typeNumbers).map(([type, number]) => [number, type as MessageType]),
+)
+
+/** What a message says it is; nothing else of it is looked at. */
+export function messageTypeOf(control: Uint8Array): MessageType | undefined {
+  const [type = 0] = control
+  return typesByNumber.get(type)
+}
+
 /** Any bytes; the answer is a value. */
 export function decodeMessage(control: Uint8Array): DecodeResult {
   const input = new MessageReader(control)

@@ -4,18 +4,11 @@
 
 import { utf8Encode } from '../base/bytes.ts'
 import { limits } from '../base/limits.ts'
-import { type OptionRules, oneOf, text, truth } from '../base/options.ts'
+import { eitherOf, listOf, type OptionRules, objectOf, oneOf, text, truth } from '../base/options.ts'
+import type { StreamTls } from '../env/host.ts'
 
-/** Of Node's `tls` module, as PEM or DER. */
-export interface TlsOptions {
-  /** Whom to believe: the authorities that sign the certificates of the group's sites. */
-  readonly ca: string | Uint8Array | readonly (string | Uint8Array)[]
-  /** Of this site; shown as a client, too: both sides prove who they are. */
-  readonly cert: string | Uint8Array
-  readonly key: string | Uint8Array
-  readonly passphrase?: string
-  readonly minVersion?: 'TLSv1.2' | 'TLSv1.3'
-  readonly ciphers?: string
+/** Node's own options, and what is to be believed of the other side. */
+export interface TlsOptions extends StreamTls {
   /** The name that the other side's certificate must bear. Default: the host of its address. */
   readonly serverName?: string
   /**
@@ -49,11 +42,26 @@ const longEnough = (value: unknown): string | undefined => {
     ? undefined
     : `text or bytes, at least ${limits.secretBytesMin} bytes`
 }
-const anObject = (value: unknown): string | undefined =>
-  typeof value === 'object' && value !== null ? undefined : 'an object'
+const pem = eitherOf(text, bytes)
+const tlsRules: OptionRules = {
+  ca: eitherOf(pem, listOf(pem)),
+  cert: pem,
+  key: pem,
+  passphrase: text,
+  minVersion: oneOf('TLSv1.2', 'TLSv1.3'),
+  ciphers: text,
+  serverName: text,
+  bindSite: truth,
+}
+const wholeTls = (value: unknown): string | undefined => {
+  const reason = objectOf(tlsRules)(value)
+  if (reason !== undefined) return reason
+  const missing = ['ca', 'cert', 'key'].find((name) => (value as Record<string, unknown>)[name] === undefined)
+  return missing === undefined ? undefined : `an object with '${missing}'`
+}
 
 export const linkRules: OptionRules = {
-  tls: anObject,
+  tls: wholeTls,
   secret: longEnough,
   key: bytes,
   insecure: truth,

@@ -3,6 +3,9 @@
 //   "COTERIE" 0x00 | u16 oldest version | u16 newest version | u8 demands | u8 0 | u8 refusal | u8 0    (little-endian)
 //
 //   demands   1: a secret must be proved before anything else (secret-handshake.ts)
+//   refusal   not 0: this is all that the sender says; what TLS has shown of the other side is not to be believed:
+//             1 its certificate is signed by none of our authorities, 2 it has expired or is not valid yet, 3 it bears
+//             another name, 4 there is none, 5 the other side does not speak TLS
 //
 // A peer that is no Coterie shows by its first wrong byte; one of another age shows by its versions. Each side judges
 // by itself and comes to the same end, because each has both prefaces. Bytes that are 0 here are ignored. Nothing in a
@@ -30,6 +33,28 @@ export const plainOffer: PrefaceOffer = { demandsSecret: false }
 
 const demandsAt = 12
 const secretDemand = 1
+const refusalAt = 14
+/** The first byte of TLS. */
+const tlsRecord = 22
+
+/** Why a side does not believe what TLS has shown of the other one. */
+export type Distrust = 'untrusted' | 'expired' | 'name' | 'missing' | 'plain'
+
+const refusals: readonly (Distrust | undefined)[] = [
+  undefined,
+  'untrusted',
+  'expired',
+  'name',
+  'missing',
+  'plain',
+]
+const refusalTexts: Readonly<Record<Distrust, string>> = {
+  untrusted: "the other side refuses this side's certificate: none of its authorities vouches for it",
+  expired: "the other side refuses this side's certificate: it has expired, or is not valid yet",
+  name: "the other side refuses this side's certificate: it bears another name than that of the address",
+  missing: 'the other side refuses this side: it has shown no certificate',
+  plain: 'the other side speaks TLS only: its address begins with tls://',
+}
 
 export function encodePreface(range: ProtocolRange, offer: PrefaceOffer = plainOffer): Uint8Array {
   const preface = new Uint8Array(prefaceBytes)
@@ -38,6 +63,13 @@ export function encodePreface(range: ProtocolRange, offer: PrefaceOffer = plainO
   view.setUint16(8, range.oldest, true)
   view.setUint16(10, range.newest, true)
   preface[demandsAt] = offer.demandsSecret ? secretDemand : 0
+  return preface
+}
+
+/** The preface of a side that says no more than that. */
+export function encodeRefusal(range: ProtocolRange, reason: Distrust): Uint8Array {
+  const preface = encodePreface(range)
+  preface[refusalAt] = refusals.indexOf(reason)
   return preface
 }
 
@@ -61,12 +93,14 @@ export class PrefaceReader {
     this.#ours = ours
   }
 
-  /** Undefined: more must come. Errors: PROTOCOL_INCOMPATIBLE. */
+  /** Undefined: more must come. Errors: PROTOCOL_INCOMPATIBLE; TLS_FAILED, where the other side has refused for that. */
   push(bytes: Uint8Array): ReadPreface | undefined {
     const count = Math.min(bytes.length, prefaceBytes - this.#length)
     this.#received.set(bytes.subarray(0, count), this.#length)
     this.#length += count
     for (let i = 0; i < Math.min(this.#length, magic.length); i++) {
+      if (this.#received[0] === tlsRecord)
+        throw tlsFailed('plain', 'the other side speaks TLS, and this side does not')
       if (this.#received[i] !== magic[i]) throw this.#incompatible('the other side does not speak Coterie')
     }
     if (this.#length < prefaceBytes) return undefined
@@ -76,6 +110,8 @@ export class PrefaceReader {
     if (version < this.#ours.oldest || version < theirs.oldest) {
       throw this.#incompatible('the other side speaks other versions of the protocol', theirs)
     }
+    const refusal = this.#received[refusalAt] as number
+    if (refusal !== 0) throw refusedBy(refusal)
     const demands = this.#received[demandsAt] as number
     const offer: PrefaceOffer = { demandsSecret: (demands & secretDemand) !== 0 }
     return { version, offer, bytes: this.#received, rest: bytes.subarray(count) }
@@ -88,4 +124,18 @@ export class PrefaceReader {
       details: { ours: this.#ours, ...(theirs === undefined ? {} : { theirs }) },
     })
   }
+}
+
+/** `reason`: of docs/errors.md. */
+export function tlsFailed(reason: string, message: string): CoterieError {
+  return new CoterieError('TLS_FAILED', message, { details: { reason } })
+}
+
+function refusedBy(refusal: number): CoterieError {
+  const reason = refusals[refusal]
+  if (reason !== undefined) return tlsFailed(reason, refusalTexts[reason])
+  return new CoterieError(
+    'HANDSHAKE_FAILED',
+    `the other side refuses, for a reason that is not known (${refusal})`,
+  )
 }

@@ -25,6 +25,7 @@ export interface StreamConnectionOptions {
   readonly remote: string
   readonly local: string | undefined
   readonly protocolVersion: number
+  readonly peerNames: readonly string[] | undefined
   readonly frameBytesMax: number
   readonly highWaterBytes: number
   /** What went over the stream until now. */
@@ -37,6 +38,7 @@ export class StreamConnection implements Connection {
   readonly remote: string
   readonly local: string | undefined
   readonly protocolVersion: number
+  readonly peerNames: readonly string[] | undefined
   readonly #options: StreamConnectionOptions
   readonly #stream: Stream
   readonly #highWaterBytes: number
@@ -63,6 +65,7 @@ export class StreamConnection implements Connection {
     this.remote = options.remote
     this.local = options.local
     this.protocolVersion = options.protocolVersion
+    this.peerNames = options.peerNames
     this.#highWaterBytes = options.highWaterBytes
     this.#reader = new FrameReader({ boundBytes: options.frameBytesMax })
     this.#reader.push(options.received)

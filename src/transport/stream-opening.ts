@@ -1,4 +1,4 @@
-// What happens on a byte stream before it is a connection: each side says what it speaks and what it demands
+// What happens on a byte stream before it is a connection: TLS, where it is used, says who is there; each side says what it speaks and what it demands
 // (preface.ts), and judges what the other one said; where there is a secret, each proves to know it
 // (secret-handshake.ts). Only then is there a StreamConnection, and only it knows messages.
 //
@@ -6,9 +6,16 @@
 // `onRefused` hears the reason. A peer that says nothing is the listener's to bound, in number and in time.
 
 import { asError, CoterieError } from '../base/errors.ts'
-import type { Host, Stream, Timer } from '../env/host.ts'
+import type { Host, Stream, StreamProof, Timer } from '../env/host.ts'
 import type { LinkSettings } from './link-options.ts'
-import { encodePreface, PrefaceReader, type ProtocolRange, type ReadPreface } from './preface.ts'
+import {
+  encodePreface,
+  encodeRefusal,
+  PrefaceReader,
+  type ProtocolRange,
+  type ReadPreface,
+  tlsFailed,
+} from './preface.ts'
 import { authFailed, type Role, SecretHandshake, secretBytesOf } from './secret-handshake.ts'
 import { closedError, StreamConnection } from './stream-connection.ts'
 import { transportDefaults } from './transport.ts'
@@ -18,6 +25,8 @@ export interface StreamOpeningOptions {
   readonly role: Role
   readonly host: Pick<Host, 'clock' | 'timers' | 'random' | 'crypto'>
   readonly link?: LinkSettings
+  /** TLS must say first who is there. */
+  readonly isTls?: boolean
   readonly remote: string
   readonly local: string | undefined
   readonly protocol: ProtocolRange
@@ -38,7 +47,8 @@ export class StreamOpening {
   readonly #preface: PrefaceReader
   #handshake: SecretHandshake | undefined
   #protocolVersion = 0
-  #state: 'preface' | 'secret' | 'open' | 'refused' | 'closed' = 'preface'
+  #peerNames: readonly string[] | undefined
+  #state: 'securing' | 'preface' | 'secret' | 'open' | 'refused' | 'closed' = 'securing'
   #error: CoterieError | undefined
   #linger: Timer | undefined
   #bytesIn = 0
@@ -49,13 +59,32 @@ export class StreamOpening {
     this.#stream = options.stream
     this.#preface = new PrefaceReader(options.protocol)
     this.#stream.handlers = {
+      secured: (proof) => this.#secured(proof),
       data: (bytes) => this.#received(bytes),
       drain: () => undefined,
       closed: (error) => this.#closed(error),
     }
     const demandsSecret = options.link?.secret !== undefined
     this.#ourPreface = encodePreface(options.protocol, { demandsSecret })
+    if (options.isTls !== true) this.#sayWhatWeSpeak()
+  }
+
+  #sayWhatWeSpeak(): void {
+    this.#state = 'preface'
     this.#write(this.#ourPreface)
+  }
+
+  #secured(proof: StreamProof): void {
+    if (this.#state !== 'securing') return
+    if (proof.isTrusted) {
+      this.#peerNames = proof.names
+      this.#sayWhatWeSpeak()
+      return
+    }
+    const { reason, message } = proof
+    this.#write(encodeRefusal(this.#options.protocol, reason))
+    const subject = reason === 'plain' ? '' : "the other side's certificate is not to be believed: "
+    this.#refuse(tlsFailed(reason, subject + message))
   }
 
   /** Gives up: nothing is told but `error`, to this side. */
@@ -126,7 +155,7 @@ export class StreamOpening {
   }
 
   #open(rest: Uint8Array): void {
-    const { host, remote, local, frameBytesMax, highWaterBytes } = this.#options
+    const { host, link, remote, local, frameBytesMax, highWaterBytes } = this.#options
     this.#state = 'open'
     const connection = new StreamConnection({
       stream: this.#stream,
@@ -135,6 +164,8 @@ export class StreamOpening {
       remote,
       local,
       protocolVersion: this.#protocolVersion,
+      // Who is not bound to them may use any.
+      peerNames: link?.tls?.bindSite === false ? undefined : this.#peerNames,
       frameBytesMax,
       highWaterBytes: highWaterBytes ?? transportDefaults.highWaterBytes,
       before: { bytesIn: this.#bytesIn, bytesOut: this.#bytesOut },
@@ -152,11 +183,11 @@ export class StreamOpening {
   }
 
   #closed(cause: Error | undefined): void {
-    const before = this.#state
-    if (before === 'closed') return
+    if (this.#state === 'closed') return
+    const error = this.#state === 'refused' ? undefined : (this.#error ?? this.#endedEarly(cause))
     this.#state = 'closed'
     this.#linger?.cancel()
-    if (before !== 'refused') this.#options.onRefused(this.#error ?? this.#endedEarly(cause))
+    if (error !== undefined) this.#options.onRefused(error)
     this.#options.onClosed?.()
   }
 
@@ -164,6 +195,7 @@ export class StreamOpening {
     if (cause instanceof CoterieError) return cause
     const { remote } = this.#options
     if (cause !== undefined) return closedError(remote, cause.message, asError(cause))
+    if (this.#state === 'securing') return closedError(remote, 'it ended before TLS had said who is there')
     const missing = this.#handshake === undefined ? 'say what it speaks' : 'prove that it knows the secret'
     return closedError(remote, `it did not ${missing}`)
   }

@@ -1,11 +1,11 @@
 // Messages over byte streams. What differs between TCP, pipes and TLS is where the bytes come from, and that is a
 // `StreamKind`; all else is here and in the layers of a connection:
 //
-//   stream (env) -> stream-opening.ts: who speaks what, and who knows the secret -> stream-connection.ts: frames
+//   stream and TLS (env) -> stream-opening.ts: who speaks what, and who knows the secret -> stream-connection.ts: frames
 
 import { CoterieError } from '../base/errors.ts'
 import { limits } from '../base/limits.ts'
-import type { Host, Stream, StreamListener, StreamPlace } from '../env/host.ts'
+import type { Host, Stream, StreamListener, StreamPlace, StreamTls } from '../env/host.ts'
 import type { Address } from './address.ts'
 import { HalfOpen } from './half-open.ts'
 import { checkLink, type LinkOption } from './link-check.ts'
@@ -35,6 +35,7 @@ export interface StreamTransportOptions {
 export interface StreamKind {
   readonly scheme: string
   readonly takes: readonly LinkOption[]
+  readonly isTls?: boolean
   /** Errors: ADDRESS_INVALID. */
   place(address: Address, to: 'listen' | 'connect'): StreamPlace
   /** Of a listener. */
@@ -45,7 +46,7 @@ export interface StreamKind {
 
 type OpeningParts = Pick<
   StreamOpeningOptions,
-  'stream' | 'host' | 'link' | 'protocol' | 'frameBytesMax' | 'highWaterBytes'
+  'stream' | 'host' | 'link' | 'isTls' | 'protocol' | 'frameBytesMax' | 'highWaterBytes'
 >
 
 export class StreamTransport implements Transport {
@@ -68,25 +69,28 @@ export class StreamTransport implements Transport {
     this.#check(options.link)
     const halfOpen = new HalfOpen(this.#host.timers, options)
     let address = options.address.text
-    const listener = await this.#host.streams.listen(kind.place(options.address, 'listen'), (stream) => {
-      const remote = kind.remoteOf(stream)
-      halfOpen.add(
-        remote,
-        (settle) =>
-          new StreamOpening({
-            ...this.#openingParts(stream, options),
-            role: 'listener',
-            remote,
-            local: address,
-            onOpen: (connection) => {
-              settle.opened()
-              options.onConnection(connection)
-            },
-            onRefused: settle.refused,
-            onClosed: settle.closed,
-          }),
-      )
-    })
+    const listener = await this.#host.streams.listen(
+      { ...kind.place(options.address, 'listen'), ...this.#tlsOf(options) },
+      (stream) => {
+        const remote = kind.remoteOf(stream)
+        halfOpen.add(
+          remote,
+          (settle) =>
+            new StreamOpening({
+              ...this.#openingParts(stream, options),
+              role: 'listener',
+              remote,
+              local: address,
+              onOpen: (connection) => {
+                settle.opened()
+                options.onConnection(connection)
+              },
+              onRefused: settle.refused,
+              onClosed: settle.closed,
+            }),
+        )
+      },
+    )
     address = kind.addressOf(listener)
     const close = async (): Promise<void> => {
       await listener.close()
@@ -112,7 +116,11 @@ export class StreamTransport implements Transport {
     signal?.addEventListener('abort', onAbort, { once: true })
     if (signal?.aborted === true) onAbort()
     try {
-      const stream = await this.#host.streams.connect({ ...place, signal: attempt.signal })
+      const stream = await this.#host.streams.connect({
+        ...place,
+        ...this.#tlsOf(options),
+        signal: attempt.signal,
+      })
       return await this.#open(stream, options, attempt.signal)
     } catch (error) {
       throw failure ?? error
@@ -151,6 +159,16 @@ export class StreamTransport implements Transport {
   #check(link: LinkSettings | undefined): void {
     checkLink(link, this)
     if (link?.secret !== undefined) secretBytesOf(link.secret)
+    if (this.#kind.isTls === true && link?.tls === undefined) {
+      throw new CoterieError('OPTION_INVALID', `${this.scheme}:// needs the option 'tls'`, {
+        details: { option: 'tls', scheme: this.scheme },
+      })
+    }
+  }
+
+  #tlsOf({ address, link }: ListenOptions | ConnectOptions): { tls?: StreamTls & { serverName: string } } {
+    if (this.#kind.isTls !== true || link?.tls === undefined) return {}
+    return { tls: { ...link.tls, serverName: link.tls.serverName ?? address.host } }
   }
 
   #openingParts(stream: Stream, options: ListenOptions | ConnectOptions): OpeningParts {
@@ -158,6 +176,7 @@ export class StreamTransport implements Transport {
       stream,
       host: this.#host,
       ...(options.link === undefined ? {} : { link: options.link }),
+      isTls: this.#kind.isTls ?? false,
       protocol: this.#options.protocol ?? protocolRange,
       frameBytesMax: options.frameBytesMax ?? limits.handshakeFrameBytesMax,
       highWaterBytes: this.#options.highWaterBytes ?? transportDefaults.highWaterBytes,

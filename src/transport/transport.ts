@@ -16,7 +16,7 @@ export interface Transport {
   /** Errors: ADDRESS_IN_USE, ADDRESS_INVALID, OPTION_INVALID, IO_ERROR. */
   listen(options: ListenOptions): Promise<Listener>
   /** Resolves when the other side is known to speak our protocol. Errors: ADDRESS_INVALID, CONNECT_FAILED,
-   *  CONNECT_TIMEOUT, PROTOCOL_INCOMPATIBLE, AUTH_FAILED, OPTION_INVALID, ABORTED. */
+   *  CONNECT_TIMEOUT, PROTOCOL_INCOMPATIBLE, TLS_FAILED, AUTH_FAILED, OPTION_INVALID, ABORTED. */
   connect(options: ConnectOptions): Promise<Connection>
 }
 
@@ -32,7 +32,7 @@ export interface ListenOptions {
   readonly halfOpenMax?: number
   /** Sets `connection.handlers` before it returns. */
   onConnection(connection: Connection): void
-  /** A peer was turned away before it became a connection: PROTOCOL_INCOMPATIBLE, AUTH_FAILED, CONNECT_TIMEOUT ... */
+  /** A peer was turned away before it became a connection: PROTOCOL_INCOMPATIBLE, TLS_FAILED, AUTH_FAILED, CONNECT_TIMEOUT ... */
   onRefused?(error: CoterieError): void
 }
 
@@ -71,6 +71,8 @@ export interface Connection {
   readonly local: string | undefined
   /** The newest version of the protocol that both sides speak. */
   readonly protocolVersion: number
+  /** The ids under which the other side may take part: it has proved to be each of them. Undefined: under any. */
+  readonly peerNames?: readonly string[] | undefined
   /** Set by the receiver as soon as it has the connection; nothing is delivered before. */
   handlers: ConnectionHandlers
   /**

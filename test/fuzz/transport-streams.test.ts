@@ -35,6 +35,8 @@ const expectedCodes: ReadonlySet<ErrorCode> = new Set([
   'FRAME_INVALID',
   'PROTOCOL_INCOMPATIBLE',
   'AUTH_FAILED',
+  'TLS_FAILED',
+  'HANDSHAKE_FAILED',
 ])
 const preface = encodePreface(protocolRange)
 

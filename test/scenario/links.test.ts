@@ -3,7 +3,17 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import type { TlsOptions } from '../../src/transport/link-options.ts'
 import { atEnd } from '../support/at-end.ts'
+import { Authority } from '../support/certificates.ts'
+import {
+  eventsOf,
+  joinSite,
+  type SiteOptions,
+  settledMaster,
+  whenEqual,
+  whenMembers,
+} from '../support/groups.ts'
 import {
   addressOf,
   attachTo,
@@ -15,6 +25,7 @@ import {
   serveTcp,
 } from '../support/sites.ts'
 import { withTempFolder } from '../support/temp-folder.ts'
+import { waitUntil } from '../support/wait-until.ts'
 
 const secret = 'a secret of the master and its replicas'
 
@@ -54,4 +65,90 @@ test('protection that an address has no use for is refused, by name', async (t) 
   assert.equal(error.details.option, 'secret')
   const attachment = attachTo(t, 'memory://links', { path: ':memory:', site: 'b' }, { secret })
   await failsWith('OPTION_INVALID', attachment.synced)
+})
+
+const authority = new Authority()
+
+/** What a site of this certificate is given. */
+function tlsOf(name: string): TlsOptions {
+  return { ca: authority.cert, ...authority.issue({ name }) }
+}
+
+test('[A25 C10 A4b] a replica attaches over TLS under the id that its certificate names, and both count bytes', async (t) => {
+  const source = await openMemory(t, { site: 'a' })
+  await putMany(source, 20)
+  const master = await source.serve({ listen: 'tls://127.0.0.1:0', sites: 2, tls: tlsOf('a') })
+  const { db } = await replicaOf(t, addressOf(master), { path: ':memory:', site: 'b' }, { tls: tlsOf('b') })
+  const { token } = await source.put('after', '1')
+  await db.get('after', { after: token })
+  assert.equal(await digestOf(db), await digestOf(source))
+  assert.equal(master.replicas[0]?.site, 'b')
+})
+
+test('[C10] a site that uses an id of which its certificate says nothing is refused, and both sides know', async (t) => {
+  const source = await openMemory(t, { site: 'a' })
+  const master = await source.serve({ listen: 'tls://127.0.0.1:0', sites: 2, tls: tlsOf('a') })
+  const { db } = await replicaOf(t, addressOf(master), { path: ':memory:', site: 'b' }, { tls: tlsOf('b') })
+  const refused: { site: string; code: string }[] = []
+  master.on('refused', ({ site, code }) => void refused.push({ site, code }))
+  const term = source.status().term
+  for (const site of ['b', 'a', 'c']) {
+    const thief = attachTo(t, addressOf(master), { path: ':memory:', site }, { tls: tlsOf('x') })
+    const { reason, cause } = await thief.stopped
+    assert.equal(reason, 'handshake-refused')
+    await failsWith('AUTH_FAILED', Promise.reject(cause))
+    assert.match(String(cause), new RegExp(`calls itself '${site}' bears x`))
+    await waitUntil(() => refused.some((each) => each.site === site), { what: 'the master has told of it' })
+  }
+  assert.deepEqual(
+    refused.map(({ code }) => code),
+    ['AUTH_FAILED', 'AUTH_FAILED', 'AUTH_FAILED'],
+  )
+  assert.equal(source.status().counters.claimsRefused, 3)
+  assert.equal(source.status().term, term)
+  assert.deepEqual(
+    master.replicas.map(({ site }) => site),
+    ['b'],
+  )
+  const { token } = await source.put('after', '1')
+  assert.equal(await db.get('after', { after: token }), '1')
+})
+
+test('[C10] a master that uses an id of which its certificate says nothing gets no replica', async (t) => {
+  const source = await openMemory(t, { site: 'a' })
+  const master = await source.serve({ listen: 'tls://127.0.0.1:0', sites: 2, tls: tlsOf('x') })
+  const db = await openMemory(t, { site: 'b' })
+  const attachment = attachTo(t, addressOf(master), db, { tls: tlsOf('b') })
+  const { reason, cause } = await attachment.stopped
+  assert.equal(reason, 'handshake-refused')
+  await failsWith('AUTH_FAILED', Promise.reject(cause))
+  assert.match(String(cause), /calls itself 'a' bears x/)
+  assert.notEqual(db.databaseId, source.databaseId)
+  await waitUntil(() => master.replicas.length === 0, { what: 'the master has let go of it' })
+  const free = { ...tlsOf('b'), bindSite: false }
+  await replicaOf(t, addressOf(master), { path: ':memory:', site: 'b' }, { tls: free })
+})
+
+test('[C10] a group runs itself over TLS, and one whose certificate bears another name stays outside', async (t) => {
+  const overTls = (name: string, seeds: readonly string[]): SiteOptions => ({
+    listen: 'tls://127.0.0.1:0',
+    seeds,
+    tls: tlsOf(name),
+  })
+  const a = await joinSite(t, 'a', overTls('a', []))
+  const b = await joinSite(t, 'b', overTls('b', [a.group.address]))
+  const c = await joinSite(t, 'c', overTls('c', [a.group.address]))
+  const sites = [a, b, c]
+  await whenMembers(sites, ['a', 'b', 'c'])
+  const master = await settledMaster(sites)
+  await master.db.put('k', 'v')
+  await whenEqual(sites)
+  const thief = joinSite(t, 'd', overTls('x', [a.group.address]))
+  thief.catch(() => undefined)
+  const isRefused = ({ site, code }: { site: string; code: string }): boolean =>
+    site === 'd' && code === 'AUTH_FAILED'
+  await waitUntil(() => sites.some((site) => eventsOf(site, 'siteRefused').some(isRefused)), {
+    what: 'the thief is turned away',
+  })
+  assert.deepEqual(master.group.members.map(({ site }) => site).sort(), ['a', 'b', 'c'])
 })

@@ -87,6 +87,9 @@ class CutStream implements Stream {
 
   set handlers(handlers: StreamHandlers) {
     this.#stream.handlers = {
+      secured: (proof) => {
+        if (!this.#isCut) handlers.secured?.(proof)
+      },
       data: (bytes) => {
         if (!this.#isCut) handlers.data(bytes)
       },

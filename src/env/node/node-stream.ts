@@ -6,7 +6,7 @@
 // `handlers.closed`, once.
 
 import type * as net from 'node:net'
-import type { Stream, StreamHandlers } from '../host.ts'
+import type { Stream, StreamHandlers, StreamProof } from '../host.ts'
 
 export class NodeStream implements Stream {
   readonly remote: string
@@ -16,12 +16,14 @@ export class NodeStream implements Stream {
   #paused: boolean = false
   #error: Error | undefined
   #closed: boolean = false
+  #proof: StreamProof | undefined
 
-  constructor(socket: net.Socket, remote: string) {
+  /** `explain`: what an error means, as long as TLS has not said who is there. */
+  constructor(socket: net.Socket, remote: string, explain?: (error: Error) => Error) {
     this.#socket = socket
     this.remote = remote
     socket.on('error', (error) => {
-      this.#error ??= error
+      this.#error ??= this.#proof === undefined && explain !== undefined ? explain(error) : error
     })
     socket.on('close', () => {
       this.#closed = true
@@ -43,9 +45,16 @@ export class NodeStream implements Stream {
     const first = this.#handlers === undefined
     this.#handlers = handlers
     if (!first) return
+    if (this.#proof !== undefined) handlers.secured?.(this.#proof)
     if (this.#closed) process.nextTick(() => handlers.closed(this.#error))
     this.#socket.on('data', (bytes: Buffer) => this.#handlers?.data(bytes))
     if (this.#paused) this.#socket.pause()
+  }
+
+  /** TLS has said who is there. */
+  secured(proof: StreamProof): void {
+    this.#proof = proof
+    this.#handlers?.secured?.(proof)
   }
 
   write(parts: readonly Uint8Array[]): boolean {

@@ -1,4 +1,4 @@
-// Byte streams of the real host: sockets of node:net, over TCP and pipes. A connect that fails, and a listen that fails,
+// Byte streams of the real host: sockets of node:net, over TCP (with TLS: node-tls.ts) and pipes. A connect that fails, and a listen that fails,
 // reject; everything later arrives at `handlers.closed` of the stream (node-stream.ts).
 
 import { chmodSync } from 'node:fs'
@@ -15,6 +15,7 @@ import type {
 } from '../host.ts'
 import { connectError, listenError, systemCodeOf } from './node-errors.ts'
 import { NodeStream } from './node-stream.ts'
+import { tlsAcceptor, tlsConnect } from './node-tls.ts'
 import { checkBeforeConnecting, clearedForListening } from './pipe-file.ts'
 
 /** Probes that find a peer whose machine is gone even where nobody sends; heartbeats above are much faster. */
@@ -30,7 +31,11 @@ export class NodeStreams implements Streams {
       keepAliveInitialDelay: keepAliveInitialDelayMs,
       highWaterMark: highWaterBytes,
     })
-    server.on('connection', (socket) => onStream(new NodeStream(socket, remoteOf(socket, options))))
+    const wrap = options.tls === undefined ? undefined : tlsAcceptor(options.tls)
+    server.on('connection', (socket) => {
+      const remote = remoteOf(socket, options)
+      onStream(wrap === undefined ? new NodeStream(socket, remote) : wrap(socket, remote))
+    })
     const bind = 'path' in options ? await clearedForListening(options.path) : bindNow
     await listening(server, options, bind)
     return new NodeStreamListener(server)
@@ -45,9 +50,17 @@ export class NodeStreams implements Streams {
         return
       }
       let socket: net.Socket
+      let wrapped: NodeStream | undefined
       try {
         if ('path' in options) checkBeforeConnecting(options.path)
-        socket = net.connect(socketOptions(options))
+        const plain = socketOptions(options)
+        if (options.tls === undefined) socket = net.connect(plain)
+        else {
+          const { tls } = options
+          const connecting = tlsConnect({ tls, plain, remote: place, keepAliveInitialDelayMs })
+          socket = connecting.socket
+          wrapped = connecting.stream
+        }
       } catch (error) {
         reject(error instanceof CoterieError ? error : connectError(error, place))
         return
@@ -71,7 +84,7 @@ export class NodeStreams implements Streams {
       signal?.addEventListener('abort', aborted, { once: true })
       socket.once('connect', () => {
         forget()
-        resolve(new NodeStream(socket, remoteOf(socket, options)))
+        resolve(wrapped ?? new NodeStream(socket, remoteOf(socket, options)))
       })
     })
   }
@@ -112,7 +125,8 @@ function listening(
     }
     try {
       // Node binds a pipe in this very call; `exclusive` keeps it so in a cluster worker.
-      bind(() => server.listen({ ...place, backlog, exclusive: true }, begun))
+      const where = 'path' in place ? { path: place.path } : { host: place.host, port: place.port }
+      bind(() => server.listen({ ...where, backlog, exclusive: true }, begun))
       // Where the mask could not be set, see pipe-file.ts.
       if ('path' in place && !isMainThread && process.platform !== 'win32') chmodSync(place.path, 0o600)
     } catch (error) {
