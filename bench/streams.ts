@@ -3,19 +3,29 @@
 //
 //   node --import tsx bench/streams.ts                      five runs over TCP, their median, JSON
 //   node --import tsx bench/streams.ts runs=9 count=200000
+//   node --import tsx bench/streams.ts compression=deflate
 
 import { nodeHost } from '../src/env/node/node-host.ts'
 import { parseAddress } from '../src/transport/address.ts'
+import type { LinkSettings } from '../src/transport/link-options.ts'
 import { tcpTransport } from '../src/transport/tcp-transport.ts'
 import type { Connection } from '../src/transport/transport.ts'
 
 const given = new Map(process.argv.slice(2).map((word) => word.split('=', 2) as [string, string]))
 const runs = Number(given.get('runs') ?? 5)
 const count = Number(given.get('count') ?? 100_000)
+const compression = given.get('compression') === 'deflate' ? 'deflate' : 'none'
+const link: LinkSettings = { compression, identity: () => ({ site: 'bench', databaseId: undefined }) }
 const controlBytes = 40
 const payloadBytes = 160
 
-async function measure(): Promise<number> {
+interface Run {
+  readonly rate: number
+  /** Of this process, for both ends: steadier than the rate where others work on the machine, too. */
+  readonly cpuUs: number
+}
+
+async function measure(): Promise<Run> {
   const transport = tcpTransport(nodeHost())
   let received = 0
   let done: () => void = () => undefined
@@ -25,6 +35,7 @@ async function measure(): Promise<number> {
   let far: Connection | undefined
   const listener = await transport.listen({
     address: parseAddress('127.0.0.1:0'),
+    link,
     onConnection(connection) {
       far = connection
       connection.handlers = {
@@ -37,7 +48,11 @@ async function measure(): Promise<number> {
       }
     },
   })
-  const near = await transport.connect({ address: parseAddress(listener.address), connectTimeoutMs: 5000 })
+  const near = await transport.connect({
+    address: parseAddress(listener.address),
+    link,
+    connectTimeoutMs: 5000,
+  })
   const payload = new Uint8Array(payloadBytes)
   let sent = 0
   const sendOn = (): void => {
@@ -50,18 +65,32 @@ async function measure(): Promise<number> {
   }
   near.handlers = { message: () => undefined, drain: sendOn, closed: () => undefined }
   const start = performance.now()
+  const cpu = process.cpuUsage()
   sendOn()
   await finished
   const seconds = (performance.now() - start) / 1000
   near.destroy()
   far?.destroy()
   await listener.close()
-  return count / seconds
+  const { user, system } = process.cpuUsage(cpu)
+  return { rate: count / seconds, cpuUs: (user + system) / count }
 }
 
-const rates: number[] = []
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0
+}
+
+const done: Run[] = []
 // The first run compiles.
 await measure()
-for (let run = 0; run < runs; run++) rates.push(Math.round(await measure()))
-const median = [...rates].sort((a, b) => a - b)[runs >> 1]
-console.log(JSON.stringify({ count, messageBytes: controlBytes + payloadBytes, rates, median }))
+for (let run = 0; run < runs; run++) done.push(await measure())
+console.log(
+  JSON.stringify({
+    count,
+    compression,
+    messageBytes: controlBytes + payloadBytes,
+    rates: done.map(({ rate }) => Math.round(rate)),
+    medianRate: Math.round(median(done.map(({ rate }) => rate))),
+    medianCpuUs: Number(median(done.map(({ cpuUs }) => cpuUs)).toFixed(3)),
+  }),
+)

@@ -6,6 +6,7 @@ export interface Host {
   readonly timers: Timers
   readonly random: Random
   readonly crypto: Crypto
+  readonly compression: Compression
   readonly files: Files
   readonly streams: Streams
   /** Says who holds a lock. */
@@ -39,6 +40,35 @@ export interface Crypto {
   hmac(key: Uint8Array, parts: readonly Uint8Array[]): Uint8Array
   /** In a time that does not depend on the content. False for different lengths. */
   equal(a: Uint8Array, b: Uint8Array): boolean
+}
+
+export type CompressionFormat = 'deflate' | 'zstd'
+
+export interface Compression {
+  /** Those that this host has. */
+  readonly formats: readonly CompressionFormat[]
+  compressor(format: CompressionFormat, handlers: PackerHandlers): Packer
+  /** Its window has at most 1 MiB, and it holds back what nobody takes: small input that becomes much costs time only. */
+  decompressor(format: CompressionFormat, handlers: PackerHandlers): Packer
+}
+
+/** One direction of a stream: bytes in, others out, in order. */
+export interface Packer {
+  /** Taken, and not given out yet. */
+  readonly bufferedBytes: number
+  /** The parts must not change. `done`: all that they amount to has been worked out. */
+  write(parts: readonly Uint8Array[], done: () => void): void
+  /** Nothing is given out until `resume`, and little is worked out. */
+  pause(): void
+  resume(): void
+  /** Nothing is called any more. */
+  destroy(): void
+}
+
+export interface PackerHandlers {
+  data(bytes: Uint8Array): void
+  /** What came in is not of the format. Called once, last. */
+  failed(error: Error): void
 }
 
 /** Paths are absolute or relative to the working directory, in the host's own notation. */

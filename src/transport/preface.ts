@@ -1,8 +1,9 @@
 // The first 16 bytes that each side of a stream sends, at once and without waiting:
 //
-//   "COTERIE" 0x00 | u16 oldest version | u16 newest version | u8 demands | u8 0 | u8 refusal | u8 0    (little-endian)
+//   "COTERIE" 0x00 | u16 oldest version | u16 newest version | u8 demands | u8 offers | u8 refusal | u8 0    (little-endian)
 //
 //   demands   1: a secret must be proved before anything else (secret-handshake.ts)
+//   offers    1 deflate, 2 zstd: the best that both sides offer packs all that follows (packed-stream.ts)
 //   refusal   not 0: this is all that the sender says; what TLS has shown of the other side is not to be believed:
 //             1 its certificate is signed by none of our authorities, 2 it has expired or is not valid yet, 3 it bears
 //             another name, 4 there is none, 5 the other side does not speak TLS
@@ -12,6 +13,7 @@
 // preface is protected; where there is a secret, both prefaces are part of what is proved.
 
 import { CoterieError } from '../base/errors.ts'
+import type { CompressionFormat } from '../env/host.ts'
 
 /** The versions of the protocol that a site speaks, both included. */
 export interface ProtocolRange {
@@ -27,12 +29,20 @@ const magic = Uint8Array.of(0x43, 0x4f, 0x54, 0x45, 0x52, 0x49, 0x45, 0x00)
 /** What a side asks of the other one beside its version. */
 export interface PrefaceOffer {
   readonly demandsSecret: boolean
+  readonly compressions: readonly CompressionFormat[]
 }
 
-export const plainOffer: PrefaceOffer = { demandsSecret: false }
+export const plainOffer: PrefaceOffer = { demandsSecret: false, compressions: [] }
+
+/** From the best down. */
+const compressionBits: readonly (readonly [format: CompressionFormat, bit: number])[] = [
+  ['zstd', 2],
+  ['deflate', 1],
+]
 
 const demandsAt = 12
 const secretDemand = 1
+const offersAt = 13
 const refusalAt = 14
 /** The first byte of TLS. */
 const tlsRecord = 22
@@ -63,6 +73,9 @@ export function encodePreface(range: ProtocolRange, offer: PrefaceOffer = plainO
   view.setUint16(8, range.oldest, true)
   view.setUint16(10, range.newest, true)
   preface[demandsAt] = offer.demandsSecret ? secretDemand : 0
+  for (const [format, bit] of compressionBits) {
+    if (offer.compressions.includes(format)) preface[offersAt] = (preface[offersAt] as number) | bit
+  }
   return preface
 }
 
@@ -113,7 +126,11 @@ export class PrefaceReader {
     const refusal = this.#received[refusalAt] as number
     if (refusal !== 0) throw refusedBy(refusal)
     const demands = this.#received[demandsAt] as number
-    const offer: PrefaceOffer = { demandsSecret: (demands & secretDemand) !== 0 }
+    const offers = this.#received[offersAt] as number
+    const offer: PrefaceOffer = {
+      demandsSecret: (demands & secretDemand) !== 0,
+      compressions: compressionBits.filter(([, bit]) => (offers & bit) !== 0).map(([format]) => format),
+    }
     return { version, offer, bytes: this.#received, rest: bytes.subarray(count) }
   }
 
@@ -124,6 +141,13 @@ export class PrefaceReader {
       details: { ours: this.#ours, ...(theirs === undefined ? {} : { theirs }) },
     })
   }
+}
+
+/** What both sides use: each of them knows both offers, and comes to the same. */
+export function bestOf(ours: PrefaceOffer, theirs: PrefaceOffer): CompressionFormat | undefined {
+  const both = (format: CompressionFormat): boolean =>
+    ours.compressions.includes(format) && theirs.compressions.includes(format)
+  return compressionBits.map(([format]) => format).find(both)
 }
 
 /** `reason`: of docs/errors.md. */

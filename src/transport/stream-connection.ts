@@ -7,7 +7,7 @@
 
 import { emptyBytes } from '../base/bytes.ts'
 import { asError, CoterieError } from '../base/errors.ts'
-import type { Clock, Stream, Timer, Timers } from '../env/host.ts'
+import type { Clock, CompressionFormat, Stream, Timer, Timers } from '../env/host.ts'
 import { FrameReader } from './frame.ts'
 import { OutgoingFrames } from './outgoing-frames.ts'
 import { type Connection, type ConnectionHandlers, transportDefaults } from './transport.ts'
@@ -25,6 +25,7 @@ export interface StreamConnectionOptions {
   readonly remote: string
   readonly local: string | undefined
   readonly protocolVersion: number
+  readonly compression: 'none' | CompressionFormat
   readonly peerNames: readonly string[] | undefined
   readonly frameBytesMax: number
   readonly highWaterBytes: number
@@ -32,12 +33,15 @@ export interface StreamConnectionOptions {
   readonly before: Traffic
   /** What of it has come and belongs to frames. */
   readonly received: Uint8Array
+  /** Counts in this one's place, where frames are not what goes over the wire. */
+  readonly traffic?: Traffic
 }
 
 export class StreamConnection implements Connection {
   readonly remote: string
   readonly local: string | undefined
   readonly protocolVersion: number
+  readonly compression: 'none' | CompressionFormat
   readonly peerNames: readonly string[] | undefined
   readonly #options: StreamConnectionOptions
   readonly #stream: Stream
@@ -65,6 +69,7 @@ export class StreamConnection implements Connection {
     this.remote = options.remote
     this.local = options.local
     this.protocolVersion = options.protocolVersion
+    this.compression = options.compression
     this.peerNames = options.peerNames
     this.#highWaterBytes = options.highWaterBytes
     this.#reader = new FrameReader({ boundBytes: options.frameBytesMax })
@@ -101,11 +106,11 @@ export class StreamConnection implements Connection {
   }
 
   get bytesIn(): number {
-    return this.#bytesIn
+    return this.#options.traffic?.bytesIn ?? this.#bytesIn
   }
 
   get bytesOut(): number {
-    return this.#bytesOut
+    return this.#options.traffic?.bytesOut ?? this.#bytesOut
   }
 
   get lastHeardMs(): number {

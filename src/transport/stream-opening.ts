@@ -5,12 +5,16 @@
 // How it fails: the stream is ended in order, so that the other side has what it needs to see for itself why, and
 // `onRefused` hears the reason. A peer that says nothing is the listener's to bound, in number and in time.
 
+import { emptyBytes } from '../base/bytes.ts'
 import { asError, CoterieError } from '../base/errors.ts'
-import type { Host, Stream, StreamProof, Timer } from '../env/host.ts'
-import type { LinkSettings } from './link-options.ts'
+import type { CompressionFormat, Host, Stream, StreamProof, Timer } from '../env/host.ts'
+import type { LinkOptions, LinkSettings } from './link-options.ts'
+import { PackedStream } from './packed-stream.ts'
 import {
+  bestOf,
   encodePreface,
   encodeRefusal,
+  type PrefaceOffer,
   PrefaceReader,
   type ProtocolRange,
   type ReadPreface,
@@ -23,7 +27,7 @@ import { transportDefaults } from './transport.ts'
 export interface StreamOpeningOptions {
   readonly stream: Stream
   readonly role: Role
-  readonly host: Pick<Host, 'clock' | 'timers' | 'random' | 'crypto'>
+  readonly host: Pick<Host, 'clock' | 'timers' | 'random' | 'crypto' | 'compression'>
   readonly link?: LinkSettings
   /** TLS must say first who is there. */
   readonly isTls?: boolean
@@ -43,7 +47,9 @@ export interface StreamOpeningOptions {
 export class StreamOpening {
   readonly #options: StreamOpeningOptions
   readonly #stream: Stream
+  readonly #ourOffer: PrefaceOffer
   readonly #ourPreface: Uint8Array
+  #compression: CompressionFormat | undefined
   readonly #preface: PrefaceReader
   #handshake: SecretHandshake | undefined
   #protocolVersion = 0
@@ -64,8 +70,11 @@ export class StreamOpening {
       drain: () => undefined,
       closed: (error) => this.#closed(error),
     }
-    const demandsSecret = options.link?.secret !== undefined
-    this.#ourPreface = encodePreface(options.protocol, { demandsSecret })
+    this.#ourOffer = {
+      demandsSecret: options.link?.secret !== undefined,
+      compressions: offered(options.link?.compression, options.host.compression.formats),
+    }
+    this.#ourPreface = encodePreface(options.protocol, this.#ourOffer)
     if (options.isTls !== true) this.#sayWhatWeSpeak()
   }
 
@@ -118,6 +127,7 @@ export class StreamOpening {
     }
     if (read === undefined) return
     this.#protocolVersion = read.version
+    this.#compression = bestOf(this.#ourOffer, read.offer)
     const { link } = this.#options
     if (read.offer.demandsSecret !== (link?.secret !== undefined)) {
       this.#refuse(
@@ -157,21 +167,30 @@ export class StreamOpening {
   #open(rest: Uint8Array): void {
     const { host, link, remote, local, frameBytesMax, highWaterBytes } = this.#options
     this.#state = 'open'
+    const format = this.#compression
+    const traffic = { bytesIn: this.#bytesIn - rest.length, bytesOut: this.#bytesOut }
+    const packed =
+      format === undefined
+        ? undefined
+        : new PackedStream({ stream: this.#stream, compression: host.compression, format, before: traffic })
     const connection = new StreamConnection({
-      stream: this.#stream,
+      stream: packed ?? this.#stream,
       clock: host.clock,
       timers: host.timers,
       remote,
       local,
       protocolVersion: this.#protocolVersion,
+      compression: format ?? 'none',
       // Who is not bound to them may use any.
       peerNames: link?.tls?.bindSite === false ? undefined : this.#peerNames,
       frameBytesMax,
       highWaterBytes: highWaterBytes ?? transportDefaults.highWaterBytes,
-      before: { bytesIn: this.#bytesIn, bytesOut: this.#bytesOut },
-      received: rest,
+      before: { ...traffic, bytesIn: this.#bytesIn },
+      received: packed === undefined ? rest : emptyBytes,
+      ...(packed === undefined ? {} : { traffic: packed }),
     })
     this.#options.onOpen(connection)
+    if (rest.length > 0) packed?.receive(rest)
   }
 
   #refuse(error: CoterieError): void {
@@ -199,4 +218,13 @@ export class StreamOpening {
     const missing = this.#handshake === undefined ? 'say what it speaks' : 'prove that it knows the secret'
     return closedError(remote, `it did not ${missing}`)
   }
+}
+
+/** Whoever asks for zstd takes deflate where there is no better. */
+function offered(
+  asked: LinkOptions['compression'],
+  formats: readonly CompressionFormat[],
+): readonly CompressionFormat[] {
+  if (asked === undefined || asked === 'none') return []
+  return formats.filter((format) => format === asked || format === 'deflate')
 }

@@ -1,7 +1,8 @@
 // Messages over byte streams. What differs between TCP, pipes and TLS is where the bytes come from, and that is a
 // `StreamKind`; all else is here and in the layers of a connection:
 //
-//   stream and TLS (env) -> stream-opening.ts: who speaks what, and who knows the secret -> stream-connection.ts: frames
+//   stream and TLS (env) -> stream-opening.ts: who speaks what, and who knows the secret
+//     -> packed-stream.ts, where both sides compress -> stream-connection.ts: frames
 
 import { CoterieError } from '../base/errors.ts'
 import { limits } from '../base/limits.ts'
@@ -22,7 +23,7 @@ import {
   transportDefaults,
 } from './transport.ts'
 
-export type StreamHost = Pick<Host, 'clock' | 'timers' | 'random' | 'crypto' | 'streams'>
+export type StreamHost = Pick<Host, 'clock' | 'timers' | 'random' | 'crypto' | 'compression' | 'streams'>
 
 export interface StreamTransportOptions {
   /** The versions to speak; others than the default only in tests. */

@@ -71,6 +71,8 @@ export interface Connection {
   readonly local: string | undefined
   /** The newest version of the protocol that both sides speak. */
   readonly protocolVersion: number
+  /** What both sides have agreed on. Default `none`. */
+  readonly compression?: 'none' | 'deflate' | 'zstd'
   /** The ids under which the other side may take part: it has proved to be each of them. Undefined: under any. */
   readonly peerNames?: readonly string[] | undefined
   /** Set by the receiver as soon as it has the connection; nothing is delivered before. */
@@ -83,6 +85,7 @@ export interface Connection {
   send(control: Uint8Array, payload?: Uint8Array, hints?: SendHints): boolean
   /** Bytes sent that wait on this side, as far as it knows. */
   readonly bufferedBytes: number
+  /** On the wire: after compression, without what the layers below add. */
   readonly bytesIn: number
   readonly bytesOut: number
   /** When the last bytes came, by the host's clock. */

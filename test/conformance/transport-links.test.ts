@@ -12,6 +12,9 @@ const secret = 'a secret of all sites of the tests'
 
 const links: Readonly<Record<string, LinkOptions>> = {
   'tcp with a secret': { secret },
+  'tcp with deflate': { compression: 'deflate' },
+  // Where there is no zstd, with deflate.
+  'tcp with a secret and zstd': { secret, compression: 'zstd' },
 }
 
 for (const [name, options] of Object.entries(links)) {

@@ -76,7 +76,9 @@ test('a message in front of the proof is none', async () => {
   const stream = new HeldStream(clock)
   const side = openSide(clock, stream, { role: 'listener', link: { secret } })
   const frame = Buffer.from('000000000000000069df2265', 'hex')
-  stream.receive(concatBytes([encodePreface(protocolRange, { demandsSecret: true }), frame]))
+  stream.receive(
+    concatBytes([encodePreface(protocolRange, { demandsSecret: true, compressions: [] }), frame]),
+  )
   hasCode('HANDSHAKE_FAILED')(side.refused)
   assert.equal(side.connection, undefined)
 })
@@ -182,7 +184,7 @@ test('a handshake is bounded: what claims to be longer ends it, and bytes are no
     const clock = new VirtualClock()
     const stream = new HeldStream(clock)
     const side = openSide(clock, stream, { role: 'listener', link: { secret } })
-    stream.receive(encodePreface(protocolRange, { demandsSecret: true }))
+    stream.receive(encodePreface(protocolRange, { demandsSecret: true, compressions: [] }))
     stream.receive(Uint8Array.of(1, length & 255, length >> 8))
     hasCode('HANDSHAKE_FAILED')(side.refused)
   }

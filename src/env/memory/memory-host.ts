@@ -11,12 +11,13 @@ export interface MemoryHostOptions {
 }
 
 export function memoryHost(options: MemoryHostOptions): Host {
-  const { clock, timers, random, crypto, streams, processId } = options.base
+  const { clock, timers, random, crypto, compression, streams, processId } = options.base
   return {
     clock,
     timers,
     random,
     crypto,
+    compression,
     streams,
     processId,
     files: options.files ?? new MemoryFiles({ timers }),

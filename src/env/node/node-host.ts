@@ -3,6 +3,7 @@
 
 import { randomFillSync } from 'node:crypto'
 import type { Clock, Host, Random, Timer, Timers } from '../host.ts'
+import { nodeCompression } from './node-compression.ts'
 import { nodeCrypto } from './node-crypto.ts'
 import { NodeFiles } from './node-files.ts'
 import { NodeStreams } from './node-streams.ts'
@@ -50,6 +51,7 @@ export function nodeHost(): Host {
     timers: nodeTimers,
     random: new NodeRandom(),
     crypto: nodeCrypto,
+    compression: nodeCompression,
     files: new NodeFiles(),
     streams: new NodeStreams(),
     processId: process.pid,

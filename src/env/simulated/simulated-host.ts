@@ -7,7 +7,7 @@
 
 import { CoterieError } from '../../base/errors.ts'
 import type { Prng } from '../../base/prng.ts'
-import type { Clock, Crypto, Files, Host, Random, Streams, Timer, Timers } from '../host.ts'
+import type { Clock, Compression, Crypto, Files, Host, Random, Streams, Timer, Timers } from '../host.ts'
 import { simulatedCrypto } from './simulated-crypto.ts'
 import type { VirtualClock } from './virtual-clock.ts'
 
@@ -60,6 +60,7 @@ export class SimulatedHost implements Host {
   readonly timers: Timers
   readonly random: Random
   readonly crypto: Crypto = simulatedCrypto
+  readonly compression: Compression = noCompression
   readonly files: Files
   readonly streams: Streams = noStreams
   readonly processId: number
@@ -153,4 +154,14 @@ export class SimulatedHost implements Host {
 const noStreams: Streams = {
   listen: () => Promise.reject(new CoterieError('ADDRESS_INVALID', 'a simulated site has no sockets')),
   connect: () => Promise.reject(new CoterieError('ADDRESS_INVALID', 'a simulated site has no sockets')),
+}
+
+const noCompression: Compression = {
+  formats: [],
+  compressor: () => {
+    throw new TypeError('a simulated site does not compress')
+  },
+  decompressor: () => {
+    throw new TypeError('a simulated site does not compress')
+  },
 }
