@@ -28,16 +28,17 @@ const floorOrder: readonly string[] = [
 ]
 
 /** Above all the others and side by side: they do not import each other. */
-const topFloors = ['cli', 'sim']
+const topFloors = ['cli', 'sim', 'testing']
 
 /** Floors that see less than what is below them. */
 const onlyFloors: Readonly<Record<string, readonly string[]>> = {
   replication: ['base'],
   transport: ['base', 'env'],
+  testing: ['base', 'transport'],
 }
 
 /** Folders (with a slash at the end) and files of `src/` that may use `node:` modules, clocks and timers freely. */
-const hostFiles = ['env/node/', 'cli/', 'sim/main.ts', 'sim/seed-workers.ts']
+const hostFiles = ['env/node/', 'cli/', 'sim/main.ts', 'sim/seed-workers.ts', 'testing/']
 
 /** Single `node:` modules elsewhere. */
 const nodeModules: Readonly<Record<string, readonly string[]>> = { 'base/checksum.ts': ['node:zlib'] }
@@ -60,6 +61,8 @@ const packages: Readonly<Record<string, string>> = {
 /** Files that something outside `src/` starts or imports. */
 const entryPoints = [
   'index.ts',
+  // `coterie/testing`, a program's own import.
+  'testing/index.ts',
   'cli/main.ts',
   'sim/main.ts',
   // Data of scripts/sim-mutants.ts.

@@ -65,3 +65,14 @@ export type { DatabaseStatus, ReplicaStatus } from './group/status.ts'
 export type { TakeOverOptions, TakeOverResult } from './group/taking-over.ts'
 export type { TransferResult } from './group/transfer.ts'
 export type { Transferred } from './group/transferring.ts'
+export { registerTransport } from './group/transports.ts'
+export type { Address } from './transport/address.ts'
+export type { LinkIdentity, LinkOptions, LinkSettings, TlsOptions } from './transport/link-options.ts'
+export type {
+  Connection,
+  ConnectionHandlers,
+  ConnectOptions,
+  Listener,
+  ListenOptions,
+  Transport,
+} from './transport/transport.ts'

@@ -1,4 +1,5 @@
-// The transports that this version has, by the scheme of their addresses. UDP will be registered here.
+// The transports that there are, by the scheme of their addresses: those of this version, and those that a program has
+// registered for all of its databases. UDP will be registered here.
 
 import type { Host } from '../env/host.ts'
 import { memoryTransport } from '../transport/memory-transport.ts'
@@ -6,13 +7,37 @@ import { pipeTransport } from '../transport/pipe-transport.ts'
 import { TransportRegistry } from '../transport/registry.ts'
 import { tcpTransport } from '../transport/tcp-transport.ts'
 import { tlsTransport } from '../transport/tls-transport.ts'
+import type { Transport } from '../transport/transport.ts'
+
+/** Of this version, or of a later one. */
+const ownSchemes: ReadonlySet<string> = new Set(['tcp', 'tls', 'pipe', 'memory', 'udp'])
+const registered = new Map<string, Transport>()
+
+/**
+ * From now on every database of this process serves, attaches and joins under addresses `scheme://...` by this
+ * transport. `coterie/testing` has the tests that it must pass; what it makes of the link options is its own affair, but
+ * protection that it cannot give it should refuse (`takes`). Throws a TypeError for a scheme that there is already, or
+ * that is not the transport's.
+ */
+export function registerTransport(scheme: string, transport: Transport): void {
+  if (!/^[a-z][a-z0-9+-]*$/.test(scheme)) {
+    throw new TypeError(`'${scheme}' is no scheme: a lower-case letter, then letters, digits, + and -`)
+  }
+  if (ownSchemes.has(scheme) || registered.has(scheme)) {
+    throw new TypeError(`there is a transport for ${scheme}:// already`)
+  }
+  if (transport.scheme !== scheme) {
+    throw new TypeError(`the transport is for ${transport.scheme}://, not for ${scheme}://`)
+  }
+  registered.set(scheme, transport)
+}
 
 const registries = new WeakMap<Host['streams'], TransportRegistry>()
 
 export function transportsOf(host: Host): TransportRegistry {
   let registry = registries.get(host.streams)
   if (registry === undefined) {
-    registry = new TransportRegistry()
+    registry = new TransportRegistry([], registered)
     registry.register(tcpTransport(host))
     registry.register(tlsTransport(host))
     registry.register(pipeTransport(host))

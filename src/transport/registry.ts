@@ -6,13 +6,19 @@ import type { Transport } from './transport.ts'
 
 export class TransportRegistry {
   readonly #transports: Map<string, Transport> = new Map()
+  readonly #others: ReadonlyMap<string, Transport>
 
-  constructor(transports: readonly Transport[] = []) {
+  /** `others`: those of whoever uses it, which may come later. */
+  constructor(
+    transports: readonly Transport[] = [],
+    others: ReadonlyMap<string, Transport> = new Map<string, Transport>(),
+  ) {
+    this.#others = others
     for (const transport of transports) this.register(transport)
   }
 
   get schemes(): string[] {
-    return [...this.#transports.keys()]
+    return [...this.#transports.keys(), ...this.#others.keys()]
   }
 
   register(transport: Transport): void {
@@ -24,7 +30,7 @@ export class TransportRegistry {
 
   /** Errors: ADDRESS_INVALID. */
   get(scheme: string): Transport {
-    const transport = this.#transports.get(scheme)
+    const transport = this.#transports.get(scheme) ?? this.#others.get(scheme)
     if (transport !== undefined) return transport
     const known = this.schemes.map((name) => `${name}://`).join(', ')
     throw new CoterieError(

@@ -51,6 +51,16 @@ test('no file of the package names a folder of the machine that built it', () =>
   }
 })
 
+test('a stranger who writes a transport imports the suite that it must pass', () => {
+  write(
+    'suite.js',
+    `import { Recorder, transportConformance } from 'coterie/testing'
+     import { registerTransport } from 'coterie'
+     console.log(typeof transportConformance, typeof Recorder, typeof registerTransport)`,
+  )
+  assert.equal(run('node', ['suite.js']).trim(), 'function function function')
+})
+
 test('a stranger imports it, and writes and reads a database', () => {
   write(
     'use.js',

@@ -28,6 +28,12 @@ import { withTempFolder } from '../support/temp-folder.ts'
 import { waitUntil } from '../support/wait-until.ts'
 
 const secret = 'a secret of the master and its replicas'
+const authority = new Authority()
+
+/** What a site of this certificate is given. */
+function tlsOf(name: string): TlsOptions {
+  return { ca: authority.cert, ...authority.issue({ name }) }
+}
 
 test('[A25] a replica that knows the secret attaches; one that does not, or has none, is told why', async (t) => {
   const source = await openMemory(t, { site: 'a' })
@@ -59,6 +65,37 @@ test('[A4b A23d] a replica attaches over a pipe, by its path alone', async (t) =
   assert.equal(await digestOf(db), await digestOf(source))
 })
 
+test('[A23a A26b] a master listens over four transports at once, each protected as it can be', async (t) => {
+  const source = await openMemory(t, { site: 'a' })
+  await putMany(source, 20)
+  const pipe = join(withTempFolder(t), 's')
+  const master = await source.serve({
+    listen: ['tcp://127.0.0.1:0', `pipe:${pipe}`, 'tls://127.0.0.1:0', 'memory://four-at-once'],
+    sites: 5,
+    acks: 'all',
+    secret,
+    tls: tlsOf('a'),
+    compression: 'deflate',
+  })
+  atEnd(t, () => master.stop())
+  const [tcp = '', , tls = '', memory = ''] = master.addresses
+  const replicas = [
+    await replicaOf(t, tcp, { path: ':memory:', site: 'over-tcp' }, { secret, compression: 'deflate' }),
+    await replicaOf(t, pipe, { path: ':memory:', site: 'over-a-pipe' }, { secret }),
+    await replicaOf(t, tls, { path: ':memory:', site: 'over-tls' }, { secret, tls: tlsOf('over-tls') }),
+    await replicaOf(t, memory, { path: ':memory:', site: 'in-memory' }),
+  ]
+  const { token, acks } = await source.put('after', '1')
+  assert.equal(acks, 5)
+  for (const { db } of replicas) {
+    await db.get('after', { after: token })
+    assert.equal(await digestOf(db), await digestOf(source))
+  }
+  for (const { site, bytesIn, bytesOut } of master.replicas) assert.ok(bytesIn > 0 && bytesOut > 0, site)
+  const naked = attachTo(t, tcp, { path: ':memory:', site: 'naked' })
+  await failsWith('AUTH_FAILED', naked.synced)
+})
+
 test('protection that an address has no use for is refused, by name', async (t) => {
   const source = await openMemory(t, { site: 'a' })
   const error = await failsWith('OPTION_INVALID', source.serve({ listen: 'memory://links', secret }))
@@ -66,13 +103,6 @@ test('protection that an address has no use for is refused, by name', async (t) 
   const attachment = attachTo(t, 'memory://links', { path: ':memory:', site: 'b' }, { secret })
   await failsWith('OPTION_INVALID', attachment.synced)
 })
-
-const authority = new Authority()
-
-/** What a site of this certificate is given. */
-function tlsOf(name: string): TlsOptions {
-  return { ca: authority.cert, ...authority.issue({ name }) }
-}
 
 test('[A25 C10 A4b] a replica attaches over TLS under the id that its certificate names, and both count bytes', async (t) => {
   const source = await openMemory(t, { site: 'a' })

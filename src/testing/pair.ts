@@ -1,0 +1,101 @@
+// Two connected ends of a transport, and what the tests of a transport need to know of it.
+
+import assert from 'node:assert/strict'
+import type { TestContext } from 'node:test'
+import { type ErrorCode, isCoterieError } from '../base/errors.ts'
+import { type Address, parseAddress } from '../transport/address.ts'
+import type { Connection, Listener, Transport } from '../transport/transport.ts'
+import { Recorder } from './recorder.ts'
+
+/** What is tested, and what it promises. */
+export interface TransportUnderTest {
+  /** For the titles of the tests. */
+  readonly name: string
+  readonly transport: Transport
+  /** An address to listen on that no other test uses. A port of 0 is one. */
+  freshAddress(): Address | string
+  /** An address where nobody listens. */
+  deadAddress(): Promise<Address | string>
+  /** Messages come in the order in which they were sent. Default true. */
+  readonly ordered?: boolean
+  /**
+   * What was sent arrives, once, as long as the connection lasts. Default true. Without it a message may be lost or come
+   * twice, but what comes is whole and unaltered; tests that make no sense then are skipped, others send again.
+   */
+  readonly reliable?: boolean
+}
+
+/** What each group of tests is given. */
+export interface Tested {
+  readonly name: string
+  readonly transport: Transport
+  readonly isOrdered: boolean
+  readonly isReliable: boolean
+  /** Why a test is skipped that presumes a transport which loses nothing and keeps the order. */
+  readonly skip: false | string
+  readonly freshAddress: () => Address
+  readonly deadAddress: () => Promise<Address>
+  readonly pairOf: (t: TestContext) => Promise<Pair>
+}
+
+export function testedOf(under: TransportUnderTest): Tested {
+  const { name, transport, ordered = true, reliable = true } = under
+  const parsed = (given: Address | string): Address =>
+    typeof given === 'string' ? parseAddress(given) : given
+  const isPerfect = ordered && reliable
+  return {
+    name,
+    transport,
+    isOrdered: ordered,
+    isReliable: reliable,
+    skip: isPerfect ? false : 'the transport does not promise order and delivery',
+    freshAddress: () => parsed(under.freshAddress()),
+    deadAddress: async () => parsed(await under.deadAddress()),
+    pairOf: (t) => connectPair(t, transport, under.freshAddress()),
+  }
+}
+
+export interface Pair {
+  readonly near: Connection
+  readonly nearSide: Recorder
+  readonly far: Connection
+  readonly farSide: Recorder
+  readonly listener: Listener
+}
+
+export async function connectPair(
+  t: TestContext,
+  transport: Transport,
+  given: Address | string,
+): Promise<Pair> {
+  const address = typeof given === 'string' ? parseAddress(given) : given
+  const farSide = new Recorder()
+  const nearSide = new Recorder()
+  let accepted: (connection: Connection) => void = () => undefined
+  const accepting = new Promise<Connection>((resolve) => {
+    accepted = resolve
+  })
+  const listener = await transport.listen({
+    address,
+    onConnection(connection) {
+      connection.handlers = farSide
+      accepted(connection)
+    },
+  })
+  const near = await transport.connect({ address: parseAddress(listener.address), connectTimeoutMs: 5000 })
+  near.handlers = nearSide
+  const far = await accepting
+  t.after(async () => {
+    near.destroy()
+    far.destroy()
+    await listener.close()
+  })
+  return { near, nearSide, far, farSide, listener }
+}
+
+export function hasCode(code: ErrorCode): (error: unknown) => boolean {
+  return (error) => {
+    assert.ok(isCoterieError(error, code), `${String(error)} has the code ${code}`)
+    return true
+  }
+}
