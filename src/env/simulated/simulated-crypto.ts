@@ -14,7 +14,7 @@ export const simulatedCrypto: Crypto = {
     const view = new DataView(hash.buffer)
     let crc = crc32(key)
     for (let at = 0; at < hashBytes; at += 4) {
-      crc = crc32(all, crc ^ at)
+      crc = crc32(all, (crc ^ at) >>> 0)
       view.setUint32(at, crc, true)
     }
     return hash
