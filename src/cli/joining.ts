@@ -2,10 +2,11 @@
 
 import type { Command } from 'commander'
 import type { AckPolicy, JoinOptions } from '../index.ts'
+import { type LinkingOptions, linkingOptions, toLinkOptions } from './linking.ts'
 import { ackPolicy, collect, durationMs, oneOf, wholeNumber } from './options.ts'
 import { version } from './version.ts'
 
-export interface JoiningOptions {
+export interface JoiningOptions extends LinkingOptions {
   readonly listen?: readonly string[]
   readonly advertise?: string
   readonly seed?: readonly string[]
@@ -64,6 +65,7 @@ export function joiningOptions(command: Command): void {
     )
     .option('--silence-timeout <time>', 'give up a site that is silent for so long; default 3s', durationMs)
     .option('--replace', 'set data of another database aside (it is not deleted), where else join is refused')
+  linkingOptions(command)
 }
 
 export function toJoinOptions(options: JoiningOptions): JoinOptions {
@@ -89,5 +91,6 @@ export function toJoinOptions(options: JoiningOptions): JoinOptions {
     listen: options.listen ?? [defaultListen],
     version,
     ...(Object.fromEntries(present) as Partial<JoinOptions>),
+    ...toLinkOptions(options),
   }
 }

@@ -6,9 +6,10 @@ import type { AckPolicy, Master, ServeEnd, ServeOptions } from '../index.ts'
 import type { EventLines } from './event-lines.ts'
 import { type ExitCode, exitCodeOf, exitCodes } from './exit-codes.ts'
 import { formatCount } from './format.ts'
+import { type LinkingOptions, linkingOptions, toLinkOptions } from './linking.ts'
 import { ackPolicy, byteSize, collect, durationMs, oneOf, wholeNumber } from './options.ts'
 
-export interface ServingOptions {
+export interface ServingOptions extends LinkingOptions {
   readonly listen?: readonly string[]
   readonly acks?: AckPolicy
   readonly sites?: number
@@ -67,6 +68,7 @@ export function servingOptions(command: Command, listenWords: string): void {
       'live (default), or blocking: writes wait for a snapshot',
       oneOf(['live', 'blocking']),
     )
+  linkingOptions(command)
 }
 
 export function toServeOptions(options: ServingOptions, listen: readonly string[]): ServeOptions {
@@ -87,7 +89,7 @@ export function toServeOptions(options: ServingOptions, listen: readonly string[
   }
   // The library tells an option that is absent from one that is undefined.
   const present = Object.entries(given).filter(([, value]) => value !== undefined)
-  return { listen, ...(Object.fromEntries(present) as Partial<ServeOptions>) }
+  return { listen, ...(Object.fromEntries(present) as Partial<ServeOptions>), ...toLinkOptions(options) }
 }
 
 export function printMasterEvents(master: Master, lines: EventLines): void {

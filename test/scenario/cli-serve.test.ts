@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { Authority } from '../support/certificates.ts'
 import { coterie, type RunningCli, startCoterie } from '../support/cli.ts'
 import { withTempFolder } from '../support/temp-folder.ts'
 import { waitUntil } from '../support/wait-until.ts'
@@ -68,6 +69,42 @@ test('[C12 A12] serve and attach: a live copy, every verb through the running pr
   assert.equal((await server.signal('SIGTERM')).code, 0)
   for (const path of [data, copy]) assert.equal(existsSync(join(path, 'control.json')), false)
   assert.equal(await ok(t, ['get', copy, 'city:1']), 'Jakarta\n')
+})
+
+test('[C12 A25 C10] serve and attach over TLS, with a secret and compression, from files', async (t) => {
+  const folder = withTempFolder(t)
+  const authority = new Authority()
+  const file = (name: string, content: string): string => {
+    const path = join(folder, name)
+    writeFileSync(path, content)
+    return path
+  }
+  const ca = file('ca.pem', authority.cert)
+  const secret = file('secret', 'what all sites of this test know\n')
+  const options = (site: string): string[] => {
+    const { cert, key } = authority.issue({ name: site })
+    const files = ['--tls-cert', file(`${site}.pem`, cert), '--tls-key', file(`${site}.key`, key)]
+    return ['--site', site, '--tls-ca', ca, ...files, '--secret-file', secret, '--compression', 'deflate']
+  }
+  const [data, copy] = [join(folder, 'data'), join(folder, 'copy')]
+  const server = startCoterie(t, [
+    'serve',
+    data,
+    '--listen',
+    'tls://127.0.0.1:0',
+    '--sites',
+    '2',
+    ...options('a'),
+  ])
+  const [address = ''] = await server.says(/tls:\/\/127\.0\.0\.1:\d+/)
+  const replica = startCoterie(t, ['attach', copy, address, ...options('b')])
+  await replica.says(/synced (snapshot|incremental|equal)/)
+  assert.match(await ok(t, ['put', data, 'city:1', 'Jakarta']), /on 2 sites\n$/)
+  const thief = await coterie(t, ['attach', join(folder, 'c'), address, ...options('x'), '--site', 'b'])
+  assert.equal(thief.code, 6, thief.stderr)
+  assert.match(thief.stdout + thief.stderr, /AUTH_FAILED/)
+  assert.equal((await replica.signal('SIGINT')).code, 0)
+  assert.equal((await server.signal('SIGTERM')).code, 0)
 })
 
 async function dumpWhenEqual(t: TestContext, copy: string, data: string): Promise<string> {

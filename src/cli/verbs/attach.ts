@@ -14,6 +14,7 @@ import { EventLines } from '../event-lines.ts'
 import { CommandError, type ExitCode, exitCodeOf, exitCodes } from '../exit-codes.ts'
 import { formatBytes, formatCount, formatMs } from '../format.ts'
 import { library } from '../library.ts'
+import { toLinkOptions } from '../linking.ts'
 import { type ByteDatabase, LocalPort, takeOver, viewEncodings } from '../local-port.ts'
 import { durationMs } from '../options.ts'
 import type { PortPromoted, PortTakenOver, PortTakeOverOptions } from '../port.ts'
@@ -47,7 +48,8 @@ export function defineAttach(program: Command, run: CommandRun): Command {
       'Brings the directory up to date, from the log where it can and by a snapshot where it must, then follows the\n' +
       'master and prints a line for each event. Ends in good order on SIGINT or SIGTERM. Meanwhile the other verbs\n' +
       'work on the same path through this process; `coterie takeover` and `coterie promote` make it the master, and the\n' +
-      'options below that are those of serve are for then.',
+      'options below that are those of serve are for then, but for --tls-..., --secret-file and --compression, which\n' +
+      'are for both.',
     examples: [
       ['coterie attach ./copy 127.0.0.1:10000', 'makes a live copy'],
       ['coterie attach ./copy db1:10000 --listen tcp://0.0.0.0:10000', 'and serves, once it is promoted'],
@@ -129,6 +131,7 @@ class Following {
       ...(replace === true && !this.#everSynced ? { replace } : {}),
       ...(connectTimeout === undefined ? {} : { connectTimeoutMs: connectTimeout }),
       ...(sync === true ? { sync } : {}),
+      ...toLinkOptions(this.#options),
     })
     const stopOnSignal = (): void => {
       void attachment.stop()
