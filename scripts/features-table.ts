@@ -41,10 +41,11 @@ const extremeDbHa: readonly Line[] = [
   ['A4a', 'now', 'connection strings: `host:port`', 'the addresses `host:port` and `tcp://host:port`'],
   [
     'A4b',
-    'later',
+    'now',
     "connection strings: a pipe's name for PIPES",
-    '`tls://`, `udp://`, `pipe:/tmp/test00` and a bare absolute path (pipe)',
+    '`pipe:/tmp/test00` and a bare absolute path (pipe); `tls://host:port`',
   ],
+  ['A4c', 'later', 'connection strings for UDP', '`udp://host:port`'],
   [
     'A5a',
     'now',
@@ -173,12 +174,13 @@ const extremeDbHa: readonly Line[] = [
   ['A23a', 'now', 'several channels', 'several `listen` addresses at once'],
   [
     'A23b',
-    'later',
+    'now',
     'own transports by vtable',
     'the `Transport` interface, `registerTransport(scheme, transport)`, a conformance suite that any transport can run',
   ],
   ['A23c', 'now', 'transport TCP', 'replication over TCP'],
-  ['A23d', 'later', 'transports UDP and pipes', 'replication over `udp://` and `pipe:`'],
+  ['A23d', 'now', 'transport pipes', 'replication over `pipe:`'],
+  ['A23e', 'later', 'transport UDP', 'replication over `udp://`'],
   [
     'A24',
     'later',
@@ -187,7 +189,7 @@ const extremeDbHa: readonly Line[] = [
   ],
   [
     'A25',
-    'later',
+    'now',
     'TLS, compression 0-9',
     "`tls: { ca, cert, key }`, mutual; `compression: 'none' | 'zstd' | 'deflate'`, negotiated",
   ],
@@ -197,12 +199,8 @@ const extremeDbHa: readonly Line[] = [
     'replica in the same process',
     'a master and its replica may be two handles of one process',
   ],
-  [
-    'A26b',
-    'later',
-    'cascade, partial replication',
-    'a replica may `serve()`; views with a filter; the `memory://` transport',
-  ],
+  ['A26b', 'now', 'replica in the same process, without a network', 'the `memory://` transport'],
+  ['A26c', 'later', 'cascade, partial replication', 'a replica may `serve()`; views with a filter'],
   [
     'A27a',
     'now',
@@ -354,7 +352,8 @@ const replicationManager: readonly Line[] = [
     '`group.sites`, events of the same meaning',
   ],
   ['C9', 'later', 'incoming queue bound 100 MB', '`limits.inboundBytes`'],
-  ['C10', 'later', 'TLS; socket approval', '`tls`, `approve(socket)`'],
+  ['C10a', 'now', 'TLS', '`tls`: certificates on both sides, which name the sites'],
+  ['C10b', 'later', 'socket approval', '`approve(socket)`'],
   [
     'C11',
     'later',

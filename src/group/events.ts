@@ -27,7 +27,7 @@ export type MasterEvents = {
   synced: { readonly site: string; readonly lsn: number }
   /** A replica has gone or was sent away (eXtremeDB's error handler). */
   detached: { readonly site: string; readonly code: string; readonly message: string; readonly lsn: number }
-  /** Someone asked to attach and was refused. */
+  /** Someone asked to attach and was refused. `site` is empty where it had not come so far as to say who it is. */
   refused: { readonly site: string; readonly code: string; readonly message: string }
   /** A replica asks to be master in this one's place. */
   takeOverAsked: { readonly site: string }
@@ -135,7 +135,7 @@ export type GroupEvents = {
   siteLost: { readonly site: string }
   /** Two sites are master in one term, which the votes make impossible: somebody has promoted one by hand. */
   duplicateMaster: { readonly term: number; readonly site: string | undefined }
-  /** Somebody who does not belong here was turned away. */
+  /** Somebody who does not belong here was turned away. `site` is empty where it did not say who it is. */
   siteRefused: { readonly site: string; readonly code: string; readonly message: string }
   /** Somebody of the group has turned this site away. */
   refused: CoterieError

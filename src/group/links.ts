@@ -1,5 +1,6 @@
 // How a site reaches others and is reached: the transports that there are, and how links over them are protected.
 
+import type { CoterieError } from '../base/errors.ts'
 import { parseAddress } from '../transport/address.ts'
 import { linkFor } from '../transport/link-check.ts'
 import type { LinkOptions, LinkSettings } from '../transport/link-options.ts'
@@ -33,13 +34,15 @@ export class Links {
     const listeners: Listener[] = []
     try {
       for (const { address, transport } of found) {
+        const onRefused = (error: CoterieError, remote?: string): void =>
+          this.#site.peers.refused(error, remote)
         const link = linkFor(
           this.#settings,
           transport.takes,
           found.map((each) => each.transport.takes),
         )
         const onConnection = (connection: Connection): void => this.#site.peers.accept(connection)
-        listeners.push(await transport.listen({ address, link, onConnection }))
+        listeners.push(await transport.listen({ address, link, onConnection, onRefused }))
       }
     } catch (error) {
       await Promise.all(listeners.map((listener) => listener.close()))

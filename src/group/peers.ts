@@ -18,6 +18,10 @@ interface Peer {
 const silentCodes: ReadonlySet<ErrorCode> = new Set(['SILENCE_TIMEOUT', 'CONNECT_TIMEOUT'])
 /** How long a stranger may be connected without asking to join. */
 const strangerTimeoutMs = 10_000
+/** Refusals that somebody should look at: a site with the wrong secret or certificate, or one who tries to get in. */
+const tellingCodes: ReadonlySet<ErrorCode> = new Set(['AUTH_FAILED', 'TLS_FAILED'])
+/** Whoever knocks again and again is told of so often. */
+const tellStrangerMs = 1000
 /** Connections on which nobody has joined yet. */
 const strangersMax = 256
 
@@ -27,6 +31,9 @@ export class Peers {
   #lastPeer: PeerId = 0
   /** Messages by which a site claimed an id that its connection does not prove. */
   claimsRefused = 0
+  /** Of those that were turned away before they had a connection. */
+  strangersRefused = 0
+  #toldOfStrangerAt = Number.NEGATIVE_INFINITY
 
   constructor(site: SiteSteps) {
     this.#site = site
@@ -41,6 +48,18 @@ export class Peers {
     const site = this.#site
     const peer = this.add(connection, { trusted: false })
     site.step(() => site.core.connected({ peer, now: site.now() }))
+  }
+
+  /** Somebody did not come as far as a connection. `remote`: from where, if that is known. */
+  refused(error: CoterieError, remote: string | undefined): void {
+    const site = this.#site
+    this.strangersRefused++
+    if (!tellingCodes.has(error.code) || site.now() - this.#toldOfStrangerAt < tellStrangerMs) return
+    this.#toldOfStrangerAt = site.now()
+    // Without its port, which is another one each time: whoever tries again is told of in the same words.
+    const from = remote === undefined ? '' : ` (from ${remote.replace(/:\d+$/, '')})`
+    const message = error.message + from
+    site.events.emit('core', { kind: 'replicaRefused', site: '', code: error.code, message })
   }
 
   /** A connection to another site of the group. */

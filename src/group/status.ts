@@ -126,7 +126,11 @@ export function databaseStatus(
     rebuilt: parts?.rebuilt === true,
     lost: site.lostFiles,
     aside: (state?.aside ?? []).flatMap((generation) => [`store-${generation}`, `log-${generation}`]),
-    counters: { ...core.counters, claimsRefused: site.peers.claimsRefused },
+    counters: {
+      ...core.counters,
+      claimsRefused: site.peers.claimsRefused,
+      strangersRefused: site.peers.strangersRefused,
+    },
   }
 }
 

@@ -29,7 +29,7 @@ export class HalfOpen {
     const timeoutMs = this.#options.connectTimeoutMs ?? transportDefaults.connectTimeoutMs
     let wasRefused = false
     const refused = (error: CoterieError): void => {
-      if (!wasRefused) this.#options.onRefused?.(error)
+      if (!wasRefused) this.#options.onRefused?.(error, remote)
       wasRefused = true
     }
     const settled = (): void => {

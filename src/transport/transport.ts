@@ -33,7 +33,7 @@ export interface ListenOptions {
   /** Sets `connection.handlers` before it returns. */
   onConnection(connection: Connection): void
   /** A peer was turned away before it became a connection: PROTOCOL_INCOMPATIBLE, TLS_FAILED, AUTH_FAILED, CONNECT_TIMEOUT ... */
-  onRefused?(error: CoterieError): void
+  onRefused?(error: CoterieError, remote?: string): void
 }
 
 export interface ConnectOptions {

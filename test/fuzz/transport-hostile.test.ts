@@ -197,7 +197,9 @@ test('nothing that strangers say reaches a site, over TCP, a pipe or TLS; its re
     )
   }
   const after = source.status()
-  assert.deepEqual(after.counters, before.counters, `seed ${seed}`)
+  const { strangersRefused, ...others } = after.counters
+  assert.ok((strangersRefused ?? 0) >= 100, `${strangersRefused} were refused`)
+  assert.deepEqual({ ...others, strangersRefused: 0 }, before.counters, `seed ${seed}`)
   assert.equal(after.term, before.term)
   assert.equal(master.replicas.length, 0)
   const { db } = await replicaOf(t, tcp, { path: ':memory:', site: 'b' }, { secret })

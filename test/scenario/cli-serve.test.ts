@@ -71,7 +71,7 @@ test('[C12 A12] serve and attach: a live copy, every verb through the running pr
   assert.equal(await ok(t, ['get', copy, 'city:1']), 'Jakarta\n')
 })
 
-test('[C12 A25 C10] serve and attach over TLS, with a secret and compression, from files', async (t) => {
+test('[C12 A25 C10a] serve and attach over TLS, with a secret and compression, from files', async (t) => {
   const folder = withTempFolder(t)
   const authority = new Authority()
   const file = (name: string, content: string): string => {
