@@ -3,7 +3,7 @@
 import type { CoterieError } from '../../src/base/errors.ts'
 import { nodeHost } from '../../src/env/node/node-host.ts'
 import { VirtualClock } from '../../src/env/simulated/virtual-clock.ts'
-import type { LinkOptions } from '../../src/transport/link-options.ts'
+import type { LinkIdentity, LinkOptions } from '../../src/transport/link-options.ts'
 import { protocolRange } from '../../src/transport/preface.ts'
 import type { StreamConnection } from '../../src/transport/stream-connection.ts'
 import { StreamOpening } from '../../src/transport/stream-opening.ts'
@@ -43,15 +43,25 @@ export function openSide(
     readonly role: 'connector' | 'listener'
     readonly link: LinkOptions
     readonly frameBytesMax?: number
+    readonly identity?: LinkIdentity
+    /** What every byte drawn is. Default: of chance. */
+    readonly nonce?: number
   },
 ): Side {
-  const { role, link, frameBytesMax } = options
+  const { role, link, frameBytesMax, nonce } = options
+  const { identity = { site: `site of the ${role}`, databaseId: 'the database' } } = options
+  const host = nodeHost()
   const side: Side = { stream, connection: undefined, refused: undefined, messages: [] }
   new StreamOpening({
     stream,
     role,
-    host: { ...nodeHost(), clock, timers: clock },
-    link: { ...link, identity: () => ({ site: `site of the ${role}`, databaseId: 'the database' }) },
+    host: {
+      ...host,
+      clock,
+      timers: clock,
+      random: nonce === undefined ? host.random : { bytes: (length) => new Uint8Array(length).fill(nonce) },
+    },
+    link: { ...link, identity: () => identity },
     remote: 'test',
     local: undefined,
     protocol: protocolRange,

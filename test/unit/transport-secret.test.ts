@@ -2,7 +2,11 @@
 // what a man in the middle can do about it.
 
 import assert from 'node:assert/strict'
+import { createHmac } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
+import { projectFolder } from '../../scripts/files.ts'
 import { concatBytes, utf8Encode } from '../../src/base/bytes.ts'
 import type { ErrorCode } from '../../src/base/errors.ts'
 import { nodeHost } from '../../src/env/node/node-host.ts'
@@ -15,7 +19,7 @@ import { encodePreface, prefaceBytes, protocolRange } from '../../src/transport/
 import { tcpTransport } from '../../src/transport/tcp-transport.ts'
 import { hasCode } from '../conformance/transport-suite.ts'
 import { type Opening, opening, openSide } from '../support/openings.ts'
-import { HeldStream } from '../support/stream-pair.ts'
+import { HeldStream, streamPair } from '../support/stream-pair.ts'
 
 const secret = 'a secret of the group, long enough'
 
@@ -219,4 +223,38 @@ test('of several addresses that are listened on, each takes the protection that 
   assert.deepEqual(linkFor({ secret }, takes[0], takes), { secret })
   assert.deepEqual(linkFor({ secret }, [], [[]]), { secret })
   assert.deepEqual(linkFor({ secret }, undefined, takes), { secret })
+})
+
+test('the worked example of docs/protocol.md is what goes over the wire, and its proofs are what it says they are', () => {
+  const clock = new VirtualClock()
+  const { near, far } = streamPair(clock)
+  const lines: string[] = []
+  for (const [stream, who] of [
+    [near, 'C'],
+    [far, 'L'],
+  ] as const) {
+    stream.middle = (bytes) => {
+      lines.push(`${who} ${Buffer.from(bytes).toString('hex')}`)
+      return bytes
+    }
+  }
+  const key = 'an example of a secret'
+  const link = { secret: key, compression: 'deflate' } as const
+  openSide(clock, near, {
+    role: 'connector',
+    link,
+    identity: { site: 'b', databaseId: undefined },
+    nonce: 0x11,
+  })
+  openSide(clock, far, { role: 'listener', link, identity: { site: 'a', databaseId: 'db-1' }, nonce: 0x22 })
+  clock.runSoon()
+  const page = readFileSync(join(projectFolder, 'docs/protocol.md'), 'utf8')
+  assert.ok(page.includes(`\`\`\`\n${lines.join('\n')}\n\`\`\``), lines.join('\n'))
+  const sent = (line: number): Buffer => Buffer.from((lines[line] ?? '').slice(2), 'hex')
+  const [prefaceC, prefaceL, challengeL, challengeC, proofC, proofL] = [0, 1, 2, 3, 4, 5].map(sent)
+  const said = Buffer.concat([prefaceC, prefaceL, challengeC, challengeL] as Buffer[])
+  const proofOf = (role: string): Buffer =>
+    createHmac('sha256', key).update(`coterie secret 1, ${role}\0`).update(said).digest()
+  assert.deepEqual(proofC?.subarray(3), proofOf('connector'))
+  assert.deepEqual(proofL?.subarray(3), proofOf('listener'))
 })
