@@ -29,7 +29,6 @@ export interface TransportUnderTest {
 export interface Tested {
   readonly name: string
   readonly transport: Transport
-  readonly isOrdered: boolean
   readonly isReliable: boolean
   /** Why a test is skipped that presumes a transport which loses nothing and keeps the order. */
   readonly skip: false | string
@@ -46,7 +45,6 @@ export function testedOf(under: TransportUnderTest): Tested {
   return {
     name,
     transport,
-    isOrdered: ordered,
     isReliable: reliable,
     skip: isPerfect ? false : 'the transport does not promise order and delivery',
     freshAddress: () => parsed(under.freshAddress()),

@@ -2,17 +2,19 @@
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import type { TlsOptions } from '../../src/transport/link-options.ts'
 import { atEnd } from '../support/at-end.ts'
 import { Authority } from '../support/certificates.ts'
 import {
   eventsOf,
+  type GroupSite,
   joinSite,
   type SiteOptions,
   settledMaster,
   whenEqual,
   whenMembers,
+  writeAnywhere,
 } from '../support/groups.ts'
 import {
   addressOf,
@@ -193,3 +195,39 @@ test('[C10a] a group runs itself over TLS, and one whose certificate bears anoth
   })
   assert.deepEqual(master.group.members.map(({ site }) => site).sort(), ['a', 'b', 'c'])
 })
+
+const kinds: Readonly<Record<string, (t: TestContext, site: string) => SiteOptions>> = {
+  'pipes, with a secret': (t, site) => ({ listen: join(withTempFolder(t), site), secret }),
+  'TLS, with a secret and compression': (_, site) => ({
+    listen: 'tls://127.0.0.1:0',
+    tls: tlsOf(site),
+    secret,
+    compression: 'zstd',
+  }),
+}
+
+for (const [kind, optionsOf] of Object.entries(kinds)) {
+  test(`[A23d A25] over ${kind}, a group loses its master without a word, elects another, and takes it back`, async (t) => {
+    const sites: GroupSite[] = []
+    for (const id of ['a', 'b', 'c']) {
+      const seeds = sites.slice(0, 1).map((site) => site.group.address)
+      const fast = { electionTimeoutMs: 200, heartbeatMs: 50 }
+      sites.push(await joinSite(t, id, { ...optionsOf(t, id), ...fast, seeds }))
+    }
+    await whenMembers(sites, ['a', 'b', 'c'])
+    const old = await settledMaster(sites)
+    await old.db.put('before', 'the cut')
+    await whenEqual(sites)
+    old.net.cut()
+    await waitUntil(() => old.group.role === 'candidate', { what: 'the old master has stepped down' })
+    await writeAnywhere(
+      sites.filter((site) => site !== old),
+      'after',
+      'the cut',
+    )
+    old.net.heal()
+    await settledMaster(sites)
+    await whenEqual(sites)
+    assert.equal(await old.db.get('after'), 'the cut')
+  })
+}

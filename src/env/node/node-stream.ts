@@ -45,7 +45,8 @@ export class NodeStream implements Stream {
     const first = this.#handlers === undefined
     this.#handlers = handlers
     if (!first) return
-    if (this.#proof !== undefined) handlers.secured?.(this.#proof)
+    const proof = this.#proof
+    if (proof !== undefined) process.nextTick(() => handlers.secured?.(proof))
     if (this.#closed) process.nextTick(() => handlers.closed(this.#error))
     this.#socket.on('data', (bytes: Buffer) => this.#handlers?.data(bytes))
     if (this.#paused) this.#socket.pause()

@@ -24,8 +24,8 @@ export function tlsAcceptor(options: StreamTls): (socket: net.Socket, remote: st
       ...nodeOptions(options),
       requestCert: true,
       rejectUnauthorized: false,
-      // A session that is taken up again shows no certificate.
-      secureOptions: constants.SSL_OP_NO_TICKET,
+      // A session that is taken up again shows no certificate, and one that is negotiated anew may show another.
+      secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,
     }),
   )
   const securing = new Map<string, AcceptedTlsStream>()
