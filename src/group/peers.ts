@@ -5,7 +5,7 @@ import { emptyBytes } from '../base/bytes.ts'
 import { CoterieError, type ErrorCode } from '../base/errors.ts'
 import { limits } from '../base/limits.ts'
 import type { PeerId } from '../replication/core-options.ts'
-import type { Effect } from '../replication/effects.ts'
+import { type Effect, noHints } from '../replication/effects.ts'
 import type { Connection } from '../transport/transport.ts'
 import { borrowedId } from './claims.ts'
 import type { SiteSteps } from './site-steps.ts'
@@ -108,7 +108,7 @@ export class Peers {
     if (borrowed === undefined) return false
     const { error, answer, instead } = borrowed
     this.claimsRefused++
-    this.send(id, answer, undefined)
+    this.send({ kind: 'send', to: id, control: answer, hints: noHints })
     if (instead !== undefined) this.#received(id, instead, emptyBytes)
     else {
       const { code, message } = error
