@@ -352,7 +352,8 @@ export class Attachment<Db extends Attachable = Attachable>
     }
     await this.synced
     if (this.#taking !== undefined) throw new CoterieError('INVALID_STATE', 'a takeover is under way')
-    const taking = new TakingOver(this.db.masterSetting, options)
+    // Whoever was let in with a proof asks for one as master, too, unless it is told otherwise.
+    const taking = new TakingOver(this.db.masterSetting, { ...linkOptionsOf(this.#attach), ...options })
     this.#taking = taking
     try {
       await taking.listen()

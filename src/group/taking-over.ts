@@ -10,7 +10,10 @@ import type { Listener } from '../transport/transport.ts'
 import type { StopResult } from './events.ts'
 import { bind, coreOptions, Master, type MasterSetting, type ServeOptions, serveRules } from './master.ts'
 
-/** How this site goes on as master. Without `listen` it takes writes, but nobody can attach before `serve()`. */
+/**
+ * How this site goes on as master. Without `listen` it takes writes, but nobody can attach before `serve()`. Options for
+ * links that are not given are those of the attachment.
+ */
 export interface TakeOverOptions extends Partial<ServeOptions> {
   /** Where the others reach this site. Default: the first of `listen`, with its real port. */
   readonly advertise?: string

@@ -172,6 +172,27 @@ test('[C10a] a master that uses an id of which its certificate says nothing gets
   await replicaOf(t, addressOf(master), { path: ':memory:', site: 'b' }, { tls: free })
 })
 
+test('[C10a] a replica takes over from its master over TLS, and the old master follows it there', async (t) => {
+  const first = await openMemory(t, { site: 'a' })
+  await putMany(first, 10)
+  const [tlsA, tlsB] = [tlsOf('a'), tlsOf('b')]
+  const master = await first.serve({ listen: 'tls://127.0.0.1:0', sites: 2, tls: tlsA, secret })
+  const second = await openMemory(t, { site: 'b' })
+  const taking = attachTo(t, addressOf(master), second, {
+    tls: tlsB,
+    secret,
+    takeOver: { listen: 'tls://127.0.0.1:0' },
+  })
+  assert.equal((await taking.stopped).reason, 'became-master')
+  const [address = ''] = second.master?.addresses ?? []
+  assert.match(address, /^tls:/)
+  atEnd(t, async () => await second.master?.stop())
+  await master.stopped
+  const { db } = await replicaOf(t, address, first, { tls: tlsA, secret })
+  const { token } = await second.put('after', '1')
+  assert.equal(await db.get('after', { after: token }), '1')
+})
+
 test('[C10a] a group runs itself over TLS, and one whose certificate bears another name stays outside', async (t) => {
   const overTls = (name: string, seeds: readonly string[]): SiteOptions => ({
     listen: 'tls://127.0.0.1:0',
