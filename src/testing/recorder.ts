@@ -5,7 +5,7 @@ import { utf8Decode } from '../base/bytes.ts'
 import type { CoterieError } from '../base/errors.ts'
 import type { ConnectionHandlers } from '../transport/transport.ts'
 
-const waitMs = 10_000
+const waitMs = 30_000
 const resendMs = 50
 
 export interface ReceivedMessage {

@@ -73,7 +73,8 @@ class PortConnection implements Connection {
     const bytes = control.length + payload.length
     this.bytesOut += bytes
     this.bufferedBytes += bytes
-    this.#post({ kind: 'message', control, payload })
+    // A view would be posted with all that is behind it.
+    this.#post({ kind: 'message', control: control.slice(), payload: payload.slice() })
     this.#drainOwed = this.bufferedBytes > highWaterBytes
     return !this.#drainOwed
   }
