@@ -9,6 +9,8 @@ import type { SimSite } from './site.ts'
 
 const sectorBytes = 512
 const lastRecordsBytes = 2048
+/** More than a site syncs at a time. */
+const lastSyncsBytes = 32_768
 
 export class DiskFaults {
   readonly #tools: FaultTools
@@ -95,8 +97,9 @@ export class DiskFaults {
   }
 
   /**
-   * Anywhere; as often among the last records of the log, where what is damaged is hardest to tell from what was never
-   * written to the end.
+   * Anywhere in a file, but for the end of a log that was not closed in order: what was synced last there looks like what
+   * was never written to the end (docs/log-format.md says so). Of one that was closed every byte is known, and its last
+   * records are looked for.
    */
   #place(site: SimSite): { readonly path: string; readonly bytes: number; readonly at: number } | undefined {
     const prng = this.#prng
@@ -104,13 +107,13 @@ export class DiskFaults {
     const files = disk.paths().filter(({ bytes }) => bytes > 0)
     if (files.length === 0) return undefined
     const segment = files.filter(({ path }) => path.endsWith('.seg')).at(-1)
-    if (segment !== undefined && prng.chance(0.5)) {
-      const { path, bytes } = segment
-      const used = disk.peek({ path, at: 0, length: bytes }).findLastIndex((byte) => byte !== 0)
-      if (used >= 0) return { ...segment, at: used - prng.below(Math.min(used + 1, lastRecordsBytes)) }
-    }
-    const file = prng.pick(files)
-    return { ...file, at: prng.below(file.bytes) }
+    const file = site.wasClosed && segment !== undefined && prng.chance(0.7) ? segment : prng.pick(files)
+    if (file !== segment) return { ...file, at: prng.below(file.bytes) }
+    const { path, bytes } = file
+    const used = disk.peek({ path, at: 0, length: bytes }).findLastIndex((byte) => byte !== 0) + 1
+    if (site.wasClosed && used > 0)
+      return { ...file, at: used - 1 - prng.below(Math.min(used, lastRecordsBytes)) }
+    return used <= lastSyncsBytes ? undefined : { ...file, at: prng.below(used - lastSyncsBytes) }
   }
 
   /** As it runs, or once it has been stopped in order: then it knows how far its log went. */
@@ -151,6 +154,9 @@ export class DiskFaults {
     const start = Math.floor(at / sectorBytes) * sectorBytes
     const length = Math.min(sectorBytes, bytes - start)
     if (how === 'stale') {
+      // A whole state file of earlier is a site that has forgotten its vote, and nothing on the disk tells: no protocol
+      // with one copy survives that, and none is asked to.
+      if (path.endsWith('/state')) return false
       this.#saved.push({ site, path, at: start, bytes: disk.peek({ path, at: start, length }) })
       return false
     }

@@ -99,6 +99,11 @@ export class SimSite {
     this.#moves++
   }
 
+  /** Its process is down, and was stopped in order: it has noted how far its log went. */
+  get wasClosed(): boolean {
+    return this.state === 'down' && this.#willHaveEndedAtLsn !== undefined
+  }
+
   get host(): SimulatedHost | undefined {
     return this.machine.host
   }
