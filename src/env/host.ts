@@ -1,6 +1,9 @@
 // The host behind interfaces: everything that a simulator must be able to control. `env/node` is the real one.
 // Nothing else in the project reads a clock, sets a timer, draws a random number, or touches a file or a socket.
 
+import type { Ciphers } from './ciphers.ts'
+import type { Datagrams } from './datagrams.ts'
+
 export interface Host {
   readonly clock: Clock
   readonly timers: Timers
@@ -9,6 +12,9 @@ export interface Host {
   readonly compression: Compression
   readonly files: Files
   readonly streams: Streams
+  /** Undefined where there are none: `udp://` is refused there. */
+  readonly datagrams?: Datagrams | undefined
+  readonly ciphers?: Ciphers | undefined
   /** Says who holds a lock. */
   readonly processId: number
 }

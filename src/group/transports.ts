@@ -1,5 +1,5 @@
 // The transports that there are, by the scheme of their addresses: those of this version, and those that a program has
-// registered for all of its databases. UDP will be registered here.
+// registered for all of its databases.
 
 import type { Host } from '../env/host.ts'
 import { memoryTransport } from '../transport/memory-transport.ts'
@@ -8,6 +8,7 @@ import { TransportRegistry } from '../transport/registry.ts'
 import { tcpTransport } from '../transport/tcp-transport.ts'
 import { tlsTransport } from '../transport/tls-transport.ts'
 import type { Transport } from '../transport/transport.ts'
+import { udpTransport } from '../transport/udp/udp-transport.ts'
 
 /** Of this version, or of a later one. */
 const ownSchemes: ReadonlySet<string> = new Set(['tcp', 'tls', 'pipe', 'memory', 'udp'])
@@ -41,6 +42,7 @@ export function transportsOf(host: Host): TransportRegistry {
     registry.register(tcpTransport(host))
     registry.register(tlsTransport(host))
     registry.register(pipeTransport(host))
+    registry.register(udpTransport(host))
     registry.register(memoryTransport(host))
     registries.set(host.streams, registry)
   }

@@ -90,6 +90,8 @@ export interface Connection {
   readonly bytesOut: number
   /** When the last bytes came, by the host's clock. */
   readonly lastHeardMs: number
+  /** What the other side hears beside this connection, as it has confirmed lately; undefined: nothing. */
+  readonly channel?: SharedChannel | undefined
   /** Changes the bound on incoming messages, from the next one on. */
   acceptFramesUpTo(bytes: number): void
   /** No message is delivered until `resume`; the other side's sends back up. */
@@ -101,9 +103,19 @@ export interface Connection {
   destroy(error?: Error): void
 }
 
+/** One way to many connections at once: each that has it as its `channel` gets what is sent here. */
+export interface SharedChannel {
+  /** How many have confirmed lately that they hear it. */
+  readonly hearers: number
+  /** As `Connection.send`, but nothing is ever repeated. False: it did not go, and must go to each by itself. */
+  send(control: Uint8Array, payload: Uint8Array): boolean
+}
+
 export interface ConnectionHandlers {
   /** The two are views of what was received, and stay valid as long as they are held. */
   message(control: Uint8Array, payload: Uint8Array): void
+  /** As `message`, for what came by the channel that this connection's other side sends on. */
+  channelMessage?(control: Uint8Array, payload: Uint8Array): void
   drain(): void
   /** Called once, last. Undefined: one of the sides ended it in order. */
   closed(error: CoterieError | undefined): void

@@ -11,7 +11,7 @@ export interface MemoryHostOptions {
 }
 
 export function memoryHost(options: MemoryHostOptions): Host {
-  const { clock, timers, random, crypto, compression, streams, processId } = options.base
+  const { clock, timers, random, crypto, compression, streams, datagrams, ciphers, processId } = options.base
   return {
     clock,
     timers,
@@ -19,6 +19,8 @@ export function memoryHost(options: MemoryHostOptions): Host {
     crypto,
     compression,
     streams,
+    datagrams,
+    ciphers,
     processId,
     files: options.files ?? new MemoryFiles({ timers }),
   }

@@ -3,8 +3,10 @@
 
 import { randomFillSync } from 'node:crypto'
 import type { Clock, Host, Random, Timer, Timers } from '../host.ts'
+import { nodeCiphers } from './node-ciphers.ts'
 import { nodeCompression } from './node-compression.ts'
 import { nodeCrypto } from './node-crypto.ts'
+import { NodeDatagrams } from './node-datagrams.ts'
 import { NodeFiles } from './node-files.ts'
 import { NodeStreams } from './node-streams.ts'
 
@@ -54,6 +56,8 @@ export function nodeHost(): Host {
     compression: nodeCompression,
     files: new NodeFiles(),
     streams: new NodeStreams(),
+    datagrams: new NodeDatagrams(),
+    ciphers: nodeCiphers,
     processId: process.pid,
   }
 }
