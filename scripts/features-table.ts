@@ -45,7 +45,7 @@ const extremeDbHa: readonly Line[] = [
     "connection strings: a pipe's name for PIPES",
     '`pipe:/tmp/test00` and a bare absolute path (pipe); `tls://host:port`',
   ],
-  ['A4c', 'later', 'connection strings for UDP', '`udp://host:port`'],
+  ['A4c', 'now', 'connection strings for UDP', '`udp://host:port`'],
   [
     'A5a',
     'now',
@@ -180,10 +180,10 @@ const extremeDbHa: readonly Line[] = [
   ],
   ['A23c', 'now', 'transport TCP', 'replication over TCP'],
   ['A23d', 'now', 'transport pipes', 'replication over `pipe:`'],
-  ['A23e', 'later', 'transport UDP', 'replication over `udp://`'],
+  ['A23e', 'now', 'transport UDP', 'replication over `udp://`'],
   [
     'A24',
-    'later',
+    'now',
     'multicast, reliable multicast with retries',
     "`udp://` with `multicast: 'group:port'`: one datagram stream to all, repair by re-request",
   ],

@@ -8,6 +8,7 @@ import type { PeerId } from '../replication/core-options.ts'
 import { type Effect, noHints } from '../replication/effects.ts'
 import type { Connection } from '../transport/transport.ts'
 import { borrowedId } from './claims.ts'
+import { Multicasting } from './multicasting.ts'
 import type { SiteSteps } from './site-steps.ts'
 
 interface Peer {
@@ -28,6 +29,7 @@ const strangersMax = 256
 export class Peers {
   readonly #site: SiteSteps
   readonly #peers = new Map<PeerId, Peer>()
+  readonly #multicasting = new Multicasting()
   #lastPeer: PeerId = 0
   /** Messages by which a site claimed an id that its connection does not prove. */
   claimsRefused = 0
@@ -90,10 +92,15 @@ export class Peers {
           this.#received(id, control, payload)
         }
       },
+      channelMessage: (control, payload) => {
+        const own = this.#peers.get(id) === peer ? this.#multicasting.received(id, control) : undefined
+        if (own !== undefined) this.#received(id, own, payload)
+      },
       drain: () => {
         if (this.#peers.get(id) === peer) this.#drained(id)
       },
       closed: (error) => {
+        this.#multicasting.forget(id)
         if (this.#peers.delete(id)) this.#closed(id, error)
       },
     }
@@ -163,7 +170,10 @@ export class Peers {
   /** False once the other side takes no more; the core hears when it does. Sending to who has gone is like a loss. */
   send({ to, control, rec, hints }: Extract<Effect, { kind: 'send' }>): boolean {
     const peer = this.#peers.get(to)
-    return peer === undefined || peer.connection.send(control, rec, hints)
+    if (peer === undefined) return true
+    if (rec !== undefined && this.#multicasting.send(to, peer.connection, { control, rec })) return true
+    this.#multicasting.sends(to, control)
+    return peer.connection.send(control, rec, hints)
   }
 
   trafficOf(id: PeerId): { bytesIn: number; bytesOut: number; remote: string } | undefined {
