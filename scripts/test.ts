@@ -4,7 +4,7 @@
 //   npm test -- log crash      those whose path contains `log` or `crash`
 //   npm run test:all           the long ones too, with COTERIE_TEST_ALL=1, by which tests choose their rounds
 //
-// The sources and the tests are compiled into `.build/` first. Two files run at a time: many of them start processes of
+// The sources and the tests are compiled into `.build/` first. Three files run at a time: many of them wait for processes of
 // their own.
 
 import { spawn, spawnSync } from 'node:child_process'
@@ -45,7 +45,7 @@ function compile(): boolean {
 function run(): void {
   // A hang must end in the runner's summary too, long before whoever runs this loses patience.
   const timeoutMs = all ? 3_600_000 : 300_000
-  const flags = ['--test-concurrency=2', '--test-reporter=spec', `--test-timeout=${timeoutMs}`]
+  const flags = ['--test-concurrency=3', '--test-reporter=spec', `--test-timeout=${timeoutMs}`]
   const compiled = files.map((file) => join(copy, file.replace(/\.ts$/, '.js')))
   // Stack traces name the files that one reads.
   const options = ['--enable-source-maps', '--test', ...flags, ...compiled]

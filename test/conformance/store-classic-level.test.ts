@@ -531,12 +531,16 @@ test('a big batch is handed over in slices and is one change all the same', asyn
 
 test('opening a store checks its files without changing any that is whole', async (t) => {
   const location = await storeOfTables(t)
-  const contents = (): string[] =>
-    filesOf(location, /\.ldb$/).map((path) => `${path} ${crc32c(readFileSync(path))}`)
-  const store = await openStore(t, location)
+  const contents = (): Map<string, number> =>
+    new Map(filesOf(location, /\.ldb$/).map((path) => [path, crc32c(readFileSync(path))]))
   const before = contents()
+  const store = await openStore(t, location)
   assert.equal(await assertPrefix(store), 3000)
   await store.close()
-  assert.deepEqual(contents(), before)
+  // LevelDB compacts when it likes: tables go and others come, but none that was there becomes another.
+  const after = contents()
+  const kept = [...before].filter(([path]) => after.has(path))
+  assert.ok(kept.length > 0)
+  for (const [path, crc] of kept) assert.equal(after.get(path), crc, path)
   assert.ok(existsSync(join(location, 'CURRENT')))
 })
