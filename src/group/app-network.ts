@@ -75,11 +75,6 @@ export class AppNetwork {
     return peer
   }
 
-  addressOf(peer: PeerId): SiteAddress | undefined {
-    for (const [address, each] of this.#peers) if (each === peer) return address
-    return undefined
-  }
-
   /** Greets everybody. */
   call(): void {
     const site = this.#site

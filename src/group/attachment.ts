@@ -23,6 +23,7 @@ import type { AttachmentEvents, StopResult, SyncResult } from './events.ts'
 import { Links } from './links.ts'
 import type { Master, MasterSetting } from './master.ts'
 import type { Site } from './site.ts'
+import { tellSync } from './sync-events.ts'
 import {
   checkTakeOver,
   reignAsGiven,
@@ -229,17 +230,6 @@ export class Attachment<Db extends Attachable = Attachable>
           .catch((error: unknown) => db.site.engine.fail(error))
         this.emit('newMaster', { site: event.site, term: event.term })
         return
-      case 'syncBegin':
-        this.emit('syncBegin', { kind: event.how, from: event.from, to: event.to })
-        return
-      case 'syncProgress': {
-        const { unit, done, total, bytes } = event
-        this.emit('syncProgress', { unit, done, total, bytes })
-        return
-      }
-      case 'snapshotDone':
-        this.emit('snapshotDone', { rows: event.rows, bytes: event.bytes, lsn: event.lsn })
-        return
       case 'synced': {
         const { how, from, to, transactions, bytes, ms } = event
         const result = { kind: how, from, to, transactions, bytes, ms }
@@ -254,6 +244,7 @@ export class Attachment<Db extends Attachable = Attachable>
         if (event.site === db.site.site) this.#failTakeOver(new CoterieError(event.code, event.message))
         return
       default:
+        tellSync(this, event)
     }
   }
 

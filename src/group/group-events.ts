@@ -5,25 +5,10 @@ import type { Emitter } from '../base/emitter.ts'
 import { type Membership, memberOf } from '../base/membership.ts'
 import type { CoreEvent } from '../replication/effects.ts'
 import type { GroupEvents } from './events.ts'
+import { tellSync } from './sync-events.ts'
 
 export function tellCoreEvent(group: Emitter<GroupEvents>, event: CoreEvent): void {
   switch (event.kind) {
-    case 'syncBegin':
-      group.emit('syncBegin', { kind: event.how, from: event.from, to: event.to })
-      return
-    case 'syncProgress': {
-      const { unit, done, total, bytes } = event
-      group.emit('syncProgress', { unit, done, total, bytes })
-      return
-    }
-    case 'snapshotDone':
-      group.emit('snapshotDone', { rows: event.rows, bytes: event.bytes, lsn: event.lsn })
-      return
-    case 'synced': {
-      const { how, from, to, transactions, bytes, ms } = event
-      group.emit('synced', { kind: how, from, to, transactions, bytes, ms })
-      return
-    }
     case 'electionBegun':
       group.emit('electionBegun', { round: event.round })
       return
@@ -47,6 +32,7 @@ export function tellCoreEvent(group: Emitter<GroupEvents>, event: CoreEvent): vo
       group.emit('siteRefused', { site: event.site, code: event.code, message: event.message })
       return
     default:
+      tellSync(group, event)
   }
 }
 

@@ -34,6 +34,7 @@ import {
 } from './replication-options.ts'
 import { type ReplicationStats, statsOf } from './replication-stats.ts'
 import type { Site } from './site.ts'
+import { tellSync } from './sync-events.ts'
 
 export class Replication extends Emitter<ReplicationEvents> implements AsyncDisposable {
   readonly #site: Site
@@ -341,22 +342,6 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
         this.#election.decided({ kind: 'unavailable', reason, have, need })
         return
       }
-      case 'syncBegin':
-        this.emit('syncBegin', { kind: event.how, from: event.from, to: event.to })
-        return
-      case 'syncProgress': {
-        const { unit, done, total, bytes } = event
-        this.emit('syncProgress', { unit, done, total, bytes })
-        return
-      }
-      case 'snapshotDone':
-        this.emit('snapshotDone', { rows: event.rows, bytes: event.bytes, lsn: event.lsn })
-        return
-      case 'synced': {
-        const { how, from, to, transactions, bytes, ms } = event
-        this.emit('synced', { kind: how, from, to, transactions, bytes, ms })
-        return
-      }
       case 'connectFailed':
         this.emit('joinFailed', { code: event.code, reason: event.message })
         return
@@ -364,6 +349,7 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
         this.emit('duplicateMaster', { term: event.term, site: event.site })
         return
       default:
+        tellSync(this, event)
     }
   }
 

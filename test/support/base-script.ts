@@ -19,6 +19,7 @@ import { isCoterieError } from '../../src/base/errors.ts'
 import type { Database } from '../../src/group/database.ts'
 import type { Replication } from '../../src/index.ts'
 import { BaseCluster, type BaseMessage, type BaseSite } from './base-cluster.ts'
+import { runStories } from './stories.ts'
 
 interface Rule {
   readonly link: string
@@ -31,26 +32,7 @@ type Fate = number | 'lost' | 'failed' | { readonly to: string }
 
 /** Runs a whole file of stories, each on sites of its own, and returns it with the logs as they really are. */
 export function runBaseScript(text: string): string {
-  const out: string[] = []
-  let commands: string[] = []
-  let isLog = false
-  for (const line of text.split('\n')) {
-    if (isLog) {
-      if (line !== '') continue
-      isLog = false
-      out.push('')
-      continue
-    }
-    out.push(line)
-    if (line === '----') {
-      out.push(...new BaseScript().run(commands))
-      commands = []
-      isLog = true
-    } else if (line !== '' && !line.startsWith('#')) {
-      commands.push(line)
-    }
-  }
-  return `${out.join('\n').trimEnd()}\n`
+  return runStories(text, (commands) => new BaseScript().run(commands))
 }
 
 class BaseScript {

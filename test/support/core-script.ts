@@ -27,30 +27,12 @@ import type { Message } from '../../src/replication/messages.ts'
 import { CoreCluster } from './core-cluster.ts'
 import { CoreGroup } from './core-group.ts'
 import type { FakeSite } from './fake-site.ts'
+import { runStories } from './stories.ts'
 
 /** Runs a whole file of stories and returns it with the logs as they really are. */
 export function runScript(text: string): string {
   const runner = new ScriptRunner()
-  const out: string[] = []
-  let commands: string[] = []
-  let isLog = false
-  for (const line of text.split('\n')) {
-    if (isLog) {
-      if (line !== '') continue
-      isLog = false
-      out.push('')
-      continue
-    }
-    out.push(line)
-    if (line === '----') {
-      out.push(...runner.run(commands))
-      commands = []
-      isLog = true
-    } else if (line !== '' && !line.startsWith('#')) {
-      commands.push(line)
-    }
-  }
-  return `${out.join('\n').trimEnd()}\n`
+  return runStories(text, (commands) => runner.run(commands))
 }
 
 class ScriptRunner {

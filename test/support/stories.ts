@@ -1,0 +1,26 @@
+// Files of stories: commands one to a line, `----` ends them, and what follows up to an empty line is the log that they
+// must produce. Lines that begin with `#` are for the reader.
+
+/** Runs a file of stories with `tell`, which turns the commands of one into its log; returns it as it really is. */
+export function runStories(text: string, tell: (commands: readonly string[]) => readonly string[]): string {
+  const out: string[] = []
+  let commands: string[] = []
+  let isLog = false
+  for (const line of text.split('\n')) {
+    if (isLog) {
+      if (line !== '') continue
+      isLog = false
+      out.push('')
+      continue
+    }
+    out.push(line)
+    if (line === '----') {
+      out.push(...tell(commands))
+      commands = []
+      isLog = true
+    } else if (line !== '' && !line.startsWith('#')) {
+      commands.push(line)
+    }
+  }
+  return `${out.join('\n').trimEnd()}\n`
+}
