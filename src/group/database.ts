@@ -243,6 +243,13 @@ export class Database<K = string, V = string>
     this.#assertStaysOpen()
   }
 
+  /** INVALID_STATE while it is attached or served. */
+  async #whenFree(): Promise<void> {
+    await this.#whenBecomeMaster()
+    if (this.#attachment === undefined && this.#master === undefined && !this.#isStarting) return
+    throw new CoterieError('INVALID_STATE', 'this database is attached or served: end that first')
+  }
+
   /** Internal: this database is served by it. */
   adoptMaster(master: Master): void {
     this.#master = master
@@ -259,10 +266,7 @@ export class Database<K = string, V = string>
   async join(options: JoinOptions): Promise<Group> {
     this.#assertStaysOpen()
     this.#assertNoGroup()
-    await this.#whenBecomeMaster()
-    if (this.#attachment !== undefined || this.#master !== undefined || this.#isStarting) {
-      throw new CoterieError('INVALID_STATE', 'this database is attached or served: end that first')
-    }
+    await this.#whenFree()
     this.#isStarting = true
     let group: Group
     try {
@@ -290,10 +294,7 @@ export class Database<K = string, V = string>
     this.#assertStaysOpen()
     this.#assertNoGroup()
     this.#assertOfNoGroup()
-    await this.#whenBecomeMaster()
-    if (this.#attachment !== undefined || this.#master !== undefined || this.#isStarting) {
-      throw new CoterieError('INVALID_STATE', 'this database is attached or served: end that first')
-    }
+    await this.#whenFree()
     this.#isStarting = true
     try {
       await this.masterSetting.witness.end()

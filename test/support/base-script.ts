@@ -19,7 +19,7 @@ import { isCoterieError } from '../../src/base/errors.ts'
 import type { Database } from '../../src/group/database.ts'
 import type { Replication } from '../../src/index.ts'
 import { BaseCluster, type BaseMessage, type BaseSite } from './base-cluster.ts'
-import { runStories } from './stories.ts'
+import { optionsOf, runStories } from './stories.ts'
 
 interface Rule {
   readonly link: string
@@ -215,16 +215,6 @@ class BaseScript {
     })
     this.#cluster.run(0)
   }
-}
-
-function optionsOf(words: readonly string[]): Record<string, never> {
-  const options: Record<string, unknown> = {}
-  for (const word of words) {
-    const [name = '', value = ''] = word.split('=')
-    if (value === 'true' || value === 'false') options[name] = value === 'true'
-    else options[name] = /^\d+$/.test(value) ? Number(value) : value
-  }
-  return options as Record<string, never>
 }
 
 function fieldsText(fields: object | undefined): string {

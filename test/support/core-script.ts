@@ -27,7 +27,7 @@ import type { Message } from '../../src/replication/messages.ts'
 import { CoreCluster } from './core-cluster.ts'
 import { CoreGroup } from './core-group.ts'
 import type { FakeSite } from './fake-site.ts'
-import { runStories } from './stories.ts'
+import { optionsOf, runStories } from './stories.ts'
 
 /** Runs a whole file of stories and returns it with the logs as they really are. */
 export function runScript(text: string): string {
@@ -312,17 +312,6 @@ class ScriptRunner {
       default:
     }
   }
-}
-
-/** `name=value`, with numbers and truths as such. */
-function optionsOf(words: readonly string[]): Record<string, never> {
-  const options: Record<string, unknown> = {}
-  for (const word of words) {
-    const [name = '', value = ''] = word.split('=')
-    if (value === 'true' || value === 'false') options[name] = value === 'true'
-    else options[name] = /^\d+$/.test(value) ? Number(value) : value
-  }
-  return options as Record<string, never>
 }
 
 function membersText(members: Members | undefined): string {

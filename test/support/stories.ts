@@ -24,3 +24,14 @@ export function runStories(text: string, tell: (commands: readonly string[]) => 
   }
   return `${out.join('\n').trimEnd()}\n`
 }
+
+/** `name=value`, with numbers and truths as such. */
+export function optionsOf(words: readonly string[]): Record<string, never> {
+  const options: Record<string, unknown> = {}
+  for (const word of words) {
+    const [name = '', value = ''] = word.split('=')
+    if (value === 'true' || value === 'false') options[name] = value === 'true'
+    else options[name] = /^\d+$/.test(value) ? Number(value) : value
+  }
+  return options as Record<string, never>
+}
