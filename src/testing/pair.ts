@@ -2,10 +2,11 @@
 
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
+import { compareBytes } from '../base/bytes.ts'
 import { type ErrorCode, isCoterieError } from '../base/errors.ts'
 import { type Address, parseAddress } from '../transport/address.ts'
 import type { Connection, Listener, Transport } from '../transport/transport.ts'
-import { Recorder } from './recorder.ts'
+import { type ReceivedMessage, Recorder } from './recorder.ts'
 
 /** What is tested, and what it promises. */
 export interface TransportUnderTest {
@@ -30,8 +31,10 @@ export interface Tested {
   readonly name: string
   readonly transport: Transport
   readonly isReliable: boolean
-  /** Why a test is skipped that presumes a transport which loses nothing and keeps the order. */
+  /** Why a test is skipped that presumes a transport which loses nothing. */
   readonly skip: false | string
+  /** Messages as they are compared: as they stand where their order is promised, else by their bytes. */
+  readonly arranged: <Each extends ReceivedMessage>(messages: readonly Each[]) => readonly Each[]
   readonly freshAddress: () => Address
   readonly deadAddress: () => Promise<Address>
   readonly pairOf: (t: TestContext) => Promise<Pair>
@@ -41,16 +44,20 @@ export function testedOf(under: TransportUnderTest): Tested {
   const { name, transport, ordered = true, reliable = true } = under
   const parsed = (given: Address | string): Address =>
     typeof given === 'string' ? parseAddress(given) : given
-  const isPerfect = ordered && reliable
   return {
     name,
     transport,
     isReliable: reliable,
-    skip: isPerfect ? false : 'the transport does not promise order and delivery',
+    skip: reliable ? false : 'the transport does not promise that messages arrive',
+    arranged: (messages) => (ordered ? messages : [...messages].sort(byBytes)),
     freshAddress: () => parsed(under.freshAddress()),
     deadAddress: async () => parsed(await under.deadAddress()),
     pairOf: (t) => connectPair(t, transport, under.freshAddress()),
   }
+}
+
+function byBytes(a: ReceivedMessage, b: ReceivedMessage): number {
+  return compareBytes(a.control, b.control) || compareBytes(a.payload, b.payload)
 }
 
 export interface Pair {

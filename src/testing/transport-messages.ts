@@ -10,7 +10,8 @@ import type { Connection } from '../transport/transport.ts'
 import { hasCode, type Tested } from './pair.ts'
 import { type ReceivedMessage, Recorder, sendUntil } from './recorder.ts'
 
-export function testMessages({ name, transport, skip, isReliable, freshAddress, pairOf }: Tested): void {
+export function testMessages(tested: Tested): void {
+  const { name, transport, skip, isReliable, arranged, freshAddress, pairOf } = tested
   describe(`transport ${name}: messages`, () => {
     test('arrive whole and in order, both ways, whatever their size', { skip }, async (t) => {
       const { near, nearSide, far, farSide } = await pairOf(t)
@@ -30,8 +31,9 @@ export function testMessages({ name, transport, skip, isReliable, freshAddress, 
       }
       for (const side of [nearSide, farSide]) {
         await side.until((s) => s.messages.length === sent.length, 'all messages')
-        sent.forEach((message, i) => {
-          const received = side.messages[i]
+        const taken = arranged(side.messages)
+        arranged(sent).forEach((message, i) => {
+          const received = taken[i]
           assert.ok(received !== undefined)
           assert.equal(compareBytes(received.control, message.control), 0, `control ${i}`)
           assert.equal(compareBytes(received.payload, message.payload), 0, `payload ${i}`)

@@ -30,7 +30,6 @@ for (const { name, link } of [
     name,
     transport,
     ordered: false,
-    reliable: false,
     freshAddress: () => anyPort,
     deadAddress: async () => {
       const listener = await transport.listen({ address: anyPort, onConnection: (c) => c.destroy() })
