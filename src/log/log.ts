@@ -273,12 +273,24 @@ export class Log {
     })
   }
 
-  /** Lets whole segments go whose records are all below `lsn`. Errors: IO_ERROR. */
-  async trimBefore(lsn: Lsn): Promise<{ removedSegments: number }> {
+  /**
+   * Lets whole segments go whose records are all below `bound`, which is asked for anew before each. `onLetGo` is told
+   * of each where the log begins from then on, before the file goes. Errors: IO_ERROR.
+   */
+  async trimBefore(
+    bound: Lsn | (() => Lsn),
+    onLetGo: (firstLsn: Lsn) => void = () => undefined,
+  ): Promise<{ removedSegments: number }> {
     this.#assertOpen()
     return await this.#exclusively(async () => {
-      const trimming = { folder: this.#folder, state: this.#state, writer: this.#writer, lsn }
-      return { removedSegments: await trim(trimming) }
+      const removedSegments = await trim({
+        folder: this.#folder,
+        state: this.#state,
+        writer: this.#writer,
+        bound: typeof bound === 'function' ? bound : () => bound,
+        onLetGo,
+      })
+      return { removedSegments }
     })
   }
 

@@ -53,21 +53,27 @@ export async function truncate(options: {
   state.durableLsn = lsn
 }
 
-/** Lets the oldest segments go whose records are all below `lsn`. The last segment stays. */
+/**
+ * Lets the oldest segments go whose records are all below `bound`. The last segment stays. The bound is asked for anew
+ * before each: removing one may take long, and meanwhile somebody may need what nobody did.
+ */
 export async function trim(options: {
   readonly folder: LogFolder
   readonly state: LogState
   readonly writer: LogWriter
-  readonly lsn: Lsn
+  readonly bound: () => Lsn
+  /** The log begins at this record from now on, whether or not the file is gone yet. */
+  readonly onLetGo: (firstLsn: Lsn) => void
 }): Promise<number> {
-  const { folder, state, writer, lsn } = options
+  const { folder, state, writer, bound, onLetGo } = options
   let removed = 0
   for (;;) {
     const oldest = state.segments[0] as Segment
     const next = state.segments[1]
-    if (next === undefined || next.firstLsn > lsn) return removed
+    if (next === undefined || next.firstLsn > bound()) return removed
     // Out of the list first: no read may begin in a file that is about to be written anew.
     state.segments.shift()
+    onLetGo(next.firstLsn)
     try {
       await folder.retire(oldest)
     } catch (thrown) {

@@ -54,4 +54,9 @@ export const regressionSeeds: readonly RegressionSeed[] = [
     seed: 32,
     found: 'log for replicas: nothing; the judge compared with what a replica had needed some events before',
   },
+  {
+    seed: 503_134,
+    found:
+      'log for replicas: a replica that came while segments were being removed was promised records that went next',
+  },
 ]

@@ -222,6 +222,26 @@ describe('trimBefore', () => {
     )
   })
 
+  it('asks for its bound before each segment, and tells first where the log begins', async (t) => {
+    const { folder } = await sample(t)
+    const { log } = await openLog(t, { folder, tailBytes: 0 })
+    const firstLsns = segmentFiles(folder).map((file) => Number(file.slice(-20, -4)))
+    const told: number[] = []
+    let bound = log.lastLsn
+    const { removedSegments } = await log.trimBefore(
+      () => bound,
+      (firstLsn) => {
+        assert.equal(segmentFiles(folder).length, firstLsns.length, 'the file is there still')
+        told.push(firstLsn)
+        // Somebody comes meanwhile, and needs all that there is.
+        bound = firstLsn
+      },
+    )
+    assert.equal(removedSegments, 1)
+    assert.deepEqual(told, [firstLsns[1]])
+    assert.equal(log.firstLsn, firstLsns[1])
+  })
+
   it('waits for the reads in a segment before its file may be used again', async (t) => {
     const { folder, expected } = await sample(t)
     const { log, host } = await openLog(t, { folder, tailBytes: 0 })
