@@ -84,7 +84,13 @@ export const errorCatalogue = {
   },
   NO_QUORUM: {
     retryable: true,
-    meaning: 'Fewer replicas are attached than `quorum` demands; `details` has have and need.',
+    meaning:
+      'Fewer replicas are attached than `quorum` demands, or too few sites answered a read; `details` may have have and need.',
+  },
+  LEASE_EXPIRED: {
+    retryable: true,
+    meaning:
+      'The lease of this master has run out, and too few sites renewed it in time: what is here may not be the newest.',
   },
   LAG_EXCEEDED: {
     retryable: true,

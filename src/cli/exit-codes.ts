@@ -58,6 +58,7 @@ const byErrorCode: Record<ErrorCode, ExitCode> = {
   CONFLICT: failed,
   NOT_MASTER: notMaster,
   NO_QUORUM: notMaster,
+  LEASE_EXPIRED: notMaster,
   LAG_EXCEEDED: notMaster,
   OUTCOME_UNKNOWN: outcomeUnknown,
   SYNCING: failed,

@@ -249,6 +249,7 @@ async function restoreFrom(
     term: manifest.term,
     termMaster: undefined,
     vote: undefined,
+    promiseMs: 0,
     incarnation: newIncarnation(host.random),
     inGroup: false,
     role: 'standalone',

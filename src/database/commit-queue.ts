@@ -84,6 +84,10 @@ export class CommitQueue {
     return this.#reign
   }
 
+  get ackTimeoutMs(): number {
+    return this.#ackTimeoutMs
+  }
+
   set ackTimeoutMs(ms: number) {
     this.#ackTimeoutMs = ms
   }

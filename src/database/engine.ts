@@ -42,6 +42,11 @@ export interface Replicator {
    * site ceases to be master before it knows.
    */
   confirmReign(): Promise<void> | undefined
+  /**
+   * Waits until all that any master had committed by now is committed here; undefined where that is certain already.
+   * NOT_MASTER, NO_MASTER; LEASE_EXPIRED or NO_QUORUM where it did not become certain in time; ABORTED.
+   */
+  whenNewest(signal: AbortSignal | undefined): Promise<void> | undefined
   /** Records of this site have been handed to the log; `batch.membership`: they change who belongs to the group. */
   proposed(batch: RecordBatch, exceptions: readonly CommitException[]): void
   /** The operating system has these records; they are not durable yet. */
@@ -342,6 +347,12 @@ export class Engine {
     return Promise.all([receipt, reign]).then(([confirmed]) => confirmed)
   }
 
+  /** Whoever reads after it reads nothing older than what was committed by any master when it was called. */
+  async whenNewest(signal: AbortSignal | undefined): Promise<void> {
+    this.#assertTakesWrites()
+    await (this.#replicator as Replicator).whenNewest(signal)
+  }
+
   #writingQueue(): CommitQueue {
     this.#assertTakesWrites()
     const queue = this.#queue
@@ -407,6 +418,11 @@ export class Engine {
 
   get reign(): Reign | undefined {
     return this.#queue?.reign
+  }
+
+  /** How long a commit waits for its acks. */
+  get ackTimeoutMs(): number {
+    return this.#queue?.ackTimeoutMs ?? 0
   }
 
   set ackTimeoutMs(ms: number) {
@@ -729,16 +745,17 @@ export class Engine {
   async trim(retain: Retention): Promise<{ removedSegments: number; firstLsn: Lsn }> {
     const { log } = this.parts
     const wanted = await retentionBound(log, retain, this.host.clock.wall())
-    const bound = Math.min(
-      wanted,
-      lsnPlus(this.#checkpointLsn, 1),
-      lsnPlus(this.#permanentLsn, 1),
-      (this.#replicator as Replicator).retainFrom() ?? Number.MAX_SAFE_INTEGER,
-    ) as Lsn
-    const { removedSegments } = await log.trimBefore(bound)
-    const { firstLsn } = log
-    if (removedSegments > 0) (this.#replicator as Replicator).trimmed(firstLsn)
-    return { removedSegments, firstLsn }
+    const replicator = this.#replicator as Replicator
+    // A replica may come while segments are being removed: what it needs stays, and what is going it is not promised.
+    const bound = (): Lsn =>
+      Math.min(
+        wanted,
+        lsnPlus(this.#checkpointLsn, 1),
+        lsnPlus(this.#permanentLsn, 1),
+        replicator.retainFrom() ?? Number.MAX_SAFE_INTEGER,
+      ) as Lsn
+    const { removedSegments } = await log.trimBefore(bound, (firstLsn) => replicator.trimmed(firstLsn))
+    return { removedSegments, firstLsn: log.firstLsn }
   }
 
   // ---- the end -----------------------------------------------------------------------------------------------

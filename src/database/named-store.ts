@@ -35,6 +35,11 @@ export interface StoreEncodings {
 export interface GetOptions {
   /** Wait until the commit that this token names can be read here. */
   readonly after?: string
+  /**
+   * `local` (default): what is committed here, as far as this site knows. `linearizable`: nothing older than what was
+   * committed anywhere when the read began. Only the master can say; it asks a majority, unless it holds a lease.
+   */
+  readonly consistency?: 'local' | 'linearizable'
   readonly signal?: AbortSignal
 }
 
@@ -53,7 +58,11 @@ export const commitRules: OptionRules = {
   signal: abortSignal,
 }
 
-const getRules: OptionRules = { after: text, signal: abortSignal }
+const getRules: OptionRules = {
+  after: text,
+  consistency: oneOf('local', 'linearizable'),
+  signal: abortSignal,
+}
 
 /** How many rows `clear` deletes in one transaction. */
 const clearRowsMax = 10_000
@@ -82,7 +91,9 @@ export class NamedStore<K = string, V = string> {
 
   /**
    * The committed value of a key; undefined if there is none. With `after`, the state read includes that commit:
-   * read-your-writes on any site. Errors: KEY_INVALID, CLOSED, TOKEN_INVALID (also for a commit that was lost).
+   * read-your-writes on any site. Errors: KEY_INVALID, CLOSED, TOKEN_INVALID (also for a commit that was lost). With
+   * `consistency: 'linearizable'` also NOT_MASTER, NO_MASTER, and LEASE_EXPIRED or NO_QUORUM where no majority of the
+   * sites has answered within the `ackTimeoutMs` of the group. (Berkeley DB: reads under master leases.)
    */
   async get(key: K, options?: GetOptions): Promise<V | undefined> {
     const wholeKey = this.#keySpace.wholeKey(key, this.#keyCodec)
@@ -133,7 +144,9 @@ export class NamedStore<K = string, V = string> {
   async #prepareRead(options: GetOptions): Promise<void> {
     checkOptions('get', options, getRules)
     options.signal?.throwIfAborted()
-    if (options.after !== undefined) await readableAfter(this.#engine, options.after, options.signal)
+    const { after, consistency, signal } = options
+    if (after !== undefined) await readableAfter(this.#engine, after, signal)
+    if (consistency === 'linearizable') await this.#engine.whenNewest(signal)
   }
 
   // ---- writing -----------------------------------------------------------------------------------------------

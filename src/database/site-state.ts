@@ -23,6 +23,8 @@ export interface SiteState {
   readonly termMaster: string | undefined
   /** Whom this site has voted for in `term`: it votes once in each. Invariant: on disk before the vote is told. */
   readonly vote: string | undefined
+  /** A lease that this site may have granted as a voter: so long after a start it votes for nobody. 0: none. */
+  readonly promiseMs: number
   /** 16 hexadecimal digits, drawn when the folder was made: a site that comes back without its data has others. */
   readonly incarnation: string
   /** A member of a group that elects its master: it writes only after it has joined that again. */
@@ -69,7 +71,7 @@ export async function readSiteState(files: Files, path: string): Promise<SiteSta
   return withDefaults(state as EarlierState)
 }
 
-type Newer = 'vote' | 'incarnation' | 'inGroup'
+type Newer = 'vote' | 'promiseMs' | 'incarnation' | 'inGroup'
 
 /** A file of an earlier version may lack some fields. */
 type EarlierState = Omit<SiteState, Newer> & Partial<Pick<SiteState, Newer>>
@@ -78,7 +80,8 @@ type EarlierState = Omit<SiteState, Newer> & Partial<Pick<SiteState, Newer>>
 function withDefaults(state: EarlierState): SiteState {
   const { site, createdMs } = state
   const incarnation = state.incarnation ?? hexSum(`${site}:${createdMs}`) + hexSum(`${createdMs}:${site}`)
-  return { ...state, vote: state.vote, incarnation, inGroup: state.inGroup ?? false }
+  const { vote, promiseMs = 0, inGroup = false } = state
+  return { ...state, vote, promiseMs, incarnation, inGroup }
 }
 
 function hexSum(text: string): string {

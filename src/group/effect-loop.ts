@@ -95,7 +95,8 @@ export class EffectLoop {
 
   #persist(effect: Persist): void {
     this.#barrier = true
-    const promised = { term: effect.term, termMaster: effect.master, vote: effect.vote }
+    const { term, master: termMaster, vote, promiseMs } = effect
+    const promised = { term, termMaster, vote, promiseMs }
     this.#options.standing.saveWhenRoom(promised).then(
       () => {
         this.#barrier = false

@@ -155,7 +155,7 @@ export type ReplicationEvents = {
   /** This site has won an election: `start('master')` begins its reign. */
   elected: { readonly term: number }
   electionFailed: {
-    readonly reason: 'no-majority' | 'nobody-electable' | 'no-votes' | 'deferred'
+    readonly reason: 'no-majority' | 'nobody-electable' | 'no-votes' | 'deferred' | 'leased'
     readonly have: number
     readonly need: number
   }

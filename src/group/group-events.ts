@@ -14,7 +14,7 @@ export function tellCoreEvent(group: Emitter<GroupEvents>, event: CoreEvent): vo
       return
     case 'electionFailed': {
       const { reason, have, need } = event
-      assert(reason !== 'deferred', 'only elections that the application holds end so')
+      assert(reason !== 'deferred' && reason !== 'leased', 'only elections that the application holds end so')
       group.emit('electionFailed', { reason, have, need })
       return
     }

@@ -14,7 +14,8 @@ export type ElectResult =
       readonly kind: 'unavailable'
       /**
        * `no-majority`: fewer sites were heard than votes are needed; `nobody-electable`: none of them may become
-       * master; `no-votes`: too few votes were given; `deferred`: another site has more, and did not take its turn.
+       * master; `no-votes`: too few votes were given; `deferred`: another site has more, and did not take its turn;
+       * `leased`: a lease that this site has granted may hold still.
        */
       readonly reason: ElectionFailure
       readonly have: number

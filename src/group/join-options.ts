@@ -15,10 +15,11 @@ import {
 import type { AckPolicy, Attest, Durability } from '../base/policy.ts'
 import { commitRules } from '../database/named-store.ts'
 import { checkSiteId } from '../database/site-id.ts'
-import type { ServeOptions as CoreServeOptions } from '../replication/core-options.ts'
+import type { ServeOptions as CoreServeOptions, LeaseTerms } from '../replication/core-options.ts'
 import { defaultTimings, type Timings } from '../replication/timings.ts'
 import { type Address, parseAddress } from '../transport/address.ts'
 import { type LinkOptions, linkOptionsOf, linkRules } from '../transport/link-options.ts'
+import { type LeaseOptions, leaseRule, leaseTerms } from './lease-options.ts'
 
 export interface JoinOptions extends LinkOptions {
   /** Where to listen: `tcp://host:port` or `host:port`; port 0 takes a free one. Several at once are fine. */
@@ -48,6 +49,8 @@ export interface JoinOptions extends LinkOptions {
   readonly heartbeatMs?: number
   /** Without word from the master for so long an election begins; without a majority the master steps down. Default 300. */
   readonly electionTimeoutMs?: number
+  /** Reads that are the newest without asking a majority each time. Default: none. */
+  readonly leases?: LeaseOptions
   /** A site of which nothing is heard for so long is given up. Default 3,000. */
   readonly silenceTimeoutMs?: number
   /** How long a commit waits for its acks, and a replica may owe them. Default 10,000. */
@@ -80,6 +83,7 @@ const joinRules: OptionRules = {
   priority: wholeNumber(0, 1_000_000),
   heartbeatMs: wholeNumber(5, 60_000),
   electionTimeoutMs: wholeNumber(20, 600_000),
+  leases: leaseRule,
   silenceTimeoutMs: wholeNumber(20, 3_600_000),
   ackTimeoutMs: wholeNumber(1),
   initialTimeoutMs: wholeNumber(1),
@@ -104,6 +108,7 @@ export interface JoinSettings {
   readonly ackTimeoutMs: number
   readonly timings: Pick<Timings, 'electionTimeoutMs' | 'silenceTimeoutMs' | 'retryMinMs' | 'retryMaxMs'> &
     Partial<Timings>
+  readonly leases: LeaseTerms | undefined
   /** How this site serves when it is elected, but for its address. */
   readonly serve: Partial<CoreServeOptions>
   readonly signal: AbortSignal | undefined
@@ -136,6 +141,7 @@ export function checkJoin(options: JoinOptions, facts: { durability: Durability 
     version: options.version ?? '',
     ackTimeoutMs: options.ackTimeoutMs ?? 10_000,
     timings: timingsOf(options),
+    leases: leasesOf(options),
     serve: {
       elections: true,
       durability: facts.durability,
@@ -150,8 +156,11 @@ export function checkJoin(options: JoinOptions, facts: { durability: Durability 
 
 const wildcards: ReadonlySet<string> = new Set(['0.0.0.0', '::'])
 
+const heartbeatMsDefault = 100
+const electionTimeoutMsDefault = 300
+
 function timingsOf(options: JoinOptions): JoinSettings['timings'] {
-  const { heartbeatMs = 100, electionTimeoutMs = 300 } = options
+  const { heartbeatMs = heartbeatMsDefault, electionTimeoutMs = electionTimeoutMsDefault } = options
   const { silenceTimeoutMs = Math.max(3000, electionTimeoutMs) } = options
   if (heartbeatMs * 2 > electionTimeoutMs) {
     throw invalid(
@@ -176,6 +185,13 @@ function timingsOf(options: JoinOptions): JoinSettings['timings'] {
     ...(initialTimeoutMs === undefined ? {} : { snapshotTimeoutMs: initialTimeoutMs }),
     ...(sendTimeoutMs === undefined ? {} : { stuckTimeoutMs: sendTimeoutMs }),
   }
+}
+
+function leasesOf(options: JoinOptions): LeaseTerms | undefined {
+  const { leases, electionTimeoutMs = electionTimeoutMsDefault, heartbeatMs = heartbeatMsDefault } = options
+  const terms = leaseTerms(leases, { electionTimeoutMs, heartbeatMs })
+  if (typeof terms === 'string') throw invalid('leases', terms)
+  return terms
 }
 
 function invalid(option: string, message: string): CoterieError {

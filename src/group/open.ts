@@ -234,6 +234,7 @@ async function settleState(
     term: 0,
     termMaster: undefined,
     vote: undefined,
+    promiseMs: 0,
     incarnation: newIncarnation(host.random),
     inGroup: false,
     role: asReplica ? 'replica' : 'standalone',

@@ -1,7 +1,9 @@
-// Readers that must not read from a master that was unseated without knowing it: each asks, and waits until the core has
-// heard from a majority that this site was still master when it asked.
+// Readers that must not read from a master that was unseated without knowing it. Where its lease holds, nobody else can
+// have been elected. Else each asks, and waits until the core has heard from a majority that this site was still master
+// when it asked.
 
-import { CoterieError } from '../base/errors.ts'
+import { CoterieError, isCoterieError } from '../base/errors.ts'
+import { aborted } from '../database/aborted.ts'
 import type { SiteSteps } from './site-steps.ts'
 
 interface Asker {
@@ -27,6 +29,35 @@ export class ReignQuestions {
       this.#askers.push({ question, resolve, reject })
       this.#site.step(() => this.#site.core.confirmReign({ question, now: this.#site.now() }))
     })
+  }
+
+  /**
+   * Whoever reads after it reads nothing older than what was committed anywhere when it was called: what earlier masters
+   * committed is committed here together with the first record of this reign. It need not be looked at again after the
+   * read: a master that is elected in between commits only what comes later. LEASE_EXPIRED, NO_QUORUM, NOT_MASTER,
+   * ABORTED.
+   */
+  async newest(signal: AbortSignal | undefined): Promise<void> {
+    const { engine, core } = this.#site
+    const { reignLsn } = core
+    if (reignLsn === undefined) throw new CoterieError('NOT_MASTER', 'the reign of this site has not begun')
+    const timeUp = new AbortController()
+    const timer = engine.host.timers.after(engine.ackTimeoutMs, () => timeUp.abort())
+    try {
+      const certain = Promise.all([this.ask(), engine.whenCommitted(reignLsn, timeUp.signal)])
+      await aborted(certain, AbortSignal.any([timeUp.signal, ...(signal === undefined ? [] : [signal])]))
+    } catch (error) {
+      if (!timeUp.signal.aborted || !isCoterieError(error, 'ABORTED')) throw error
+      throw this.#tooFew(error)
+    } finally {
+      timer.cancel()
+    }
+  }
+
+  #tooFew(cause: CoterieError): CoterieError {
+    const { engine, core } = this.#site
+    const message = `no majority of the sites has confirmed within ${engine.ackTimeoutMs} ms that this one is still master`
+    return new CoterieError(core.hasLeases ? 'LEASE_EXPIRED' : 'NO_QUORUM', message, { cause })
   }
 
   /** The core has the answer to all questions up to this one. */

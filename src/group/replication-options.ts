@@ -13,10 +13,15 @@ import {
 import type { AckPolicy, Attest, Durability } from '../base/policy.ts'
 import { commitRules } from '../database/named-store.ts'
 import { checkSiteId } from '../database/site-id.ts'
-import type { ServeOptions as CoreServeOptions, FollowOptions } from '../replication/core-options.ts'
+import type {
+  ServeOptions as CoreServeOptions,
+  FollowOptions,
+  LeaseTerms,
+} from '../replication/core-options.ts'
 import { messageLimits } from '../replication/message-limits.ts'
-import type { Timings } from '../replication/timings.ts'
+import { defaultTimings, type Timings } from '../replication/timings.ts'
 import type { AppSend } from './app-network.ts'
+import { type LeaseOptions, leaseRule, leaseTerms } from './lease-options.ts'
 
 /** What can be changed at run time. Times are milliseconds. */
 export interface ReplicationSettings {
@@ -55,6 +60,11 @@ export interface ReplicationOptions extends ReplicationSettings {
   readonly send: AppSend
   /** Never votes, is never elected, never counted. Default false. */
   readonly view?: boolean
+  /**
+   * Reads that are the newest without asking a majority each time. Needs `sites`; and then only who was elected, by more
+   * than half of them, may reign. Default: none.
+   */
+  readonly leases?: LeaseOptions
 }
 
 const settingRules: OptionRules = {
@@ -77,7 +87,13 @@ const siteName: OptionRule = (value) =>
   typeof value === 'string' || Number.isSafeInteger(value) ? undefined : 'text or a whole number'
 const aFunction: OptionRule = (value) => (typeof value === 'function' ? undefined : 'a function')
 
-const replicationRules: OptionRules = { ...settingRules, site: siteName, send: aFunction, view: truth }
+const replicationRules: OptionRules = {
+  ...settingRules,
+  site: siteName,
+  send: aFunction,
+  view: truth,
+  leases: leaseRule,
+}
 
 /** OPTION_UNKNOWN, OPTION_INVALID. */
 export function checkReplication(options: ReplicationOptions): void {
@@ -86,6 +102,18 @@ export function checkReplication(options: ReplicationOptions): void {
   if (options.site === undefined) throw invalid('site', "replication needs 'site', the id of this site")
   checkSiteId(String(options.site))
   checkRerequest(options)
+  leasesOf(options)
+}
+
+/** What the core is told; undefined without leases. */
+export function leasesOf(options: ReplicationOptions): LeaseTerms | undefined {
+  const { leases, electionTimeoutMs = electionTimeoutMsDefault, sites } = options
+  if (leases === undefined) return undefined
+  if (sites === undefined) throw invalid('leases', "'leases' need 'sites': how many sites vote")
+  const { heartbeatMs = defaultTimings.heartbeatMs } = options
+  const terms = leaseTerms(leases, { electionTimeoutMs, heartbeatMs })
+  if (typeof terms === 'string') throw invalid('leases', terms)
+  return terms
 }
 
 export function checkSettings(change: Partial<ReplicationSettings>): void {

@@ -10,6 +10,7 @@ import { Emitter } from '../base/emitter.ts'
 import { asError, CoterieError } from '../base/errors.ts'
 import { checkOptions } from '../base/options.ts'
 import type { Timer } from '../env/host.ts'
+import type { LeaseTerms } from '../replication/core-options.ts'
 import type { CoreEvent } from '../replication/effects.ts'
 import { defaultTimings } from '../replication/timings.ts'
 import { AppFollowing } from './app-following.ts'
@@ -23,6 +24,7 @@ import {
   checkSettings,
   type ElectOptions,
   followOptionsOf,
+  leasesOf,
   type ReplicationOptions,
   type ReplicationSettings,
   roleRule,
@@ -57,11 +59,13 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
   #wonTerm: number | undefined
   #sendFailures = 0
   #dupMasters = 0
+  readonly #leases: LeaseTerms | undefined
   #isClosed: boolean = false
 
   private constructor(site: Site, options: ReplicationOptions) {
     super()
-    const { send, view = false, site: _, ...settings } = options
+    const { send, view = false, site: _, leases: __, ...settings } = options
+    this.#leases = leasesOf(options)
     this.#site = site
     this.#isView = view
     this.#settings = settings
@@ -145,6 +149,7 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
         view: this.#isView,
         data: this.#data,
         elections: 'application',
+        ...(this.#leases === undefined ? {} : { leases: this.#leases }),
         timings: timingsOf(this.#settings),
         now: site.now(),
       }),
@@ -207,6 +212,11 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
   async #startMaster(): Promise<void> {
     const site = this.#site
     if (site.isWriter && this.#role === 'master') return
+    const isElected = this.#wonTerm === site.core.term
+    // A site that founds the database has nobody beside it.
+    if (this.#leases !== undefined && !isElected && site.core.lastLsn > 0) {
+      throw new CoterieError('INVALID_STATE', 'with leases, only who has been elected becomes master')
+    }
     this.#enterGroup()
     const wasFollowing = !this.#following.isHalted
     await this.#following.halt()
@@ -214,7 +224,7 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
     if (this.#settings.ackTimeoutMs !== undefined) site.engine.ackTimeoutMs = this.#settings.ackTimeoutMs
     const serve = serveOptionsOf(this.#settings, { address: site.site, durability })
     try {
-      if (this.#wonTerm === site.core.term) await site.roles.reignElected(serve)
+      if (isElected) await site.roles.reignElected(serve)
       else if (site.isWriter) await site.roles.changeReign('master', serve)
       else await site.roles.reign('master', serve)
     } catch (error) {
@@ -300,11 +310,21 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
   async elect(options: ElectOptions = {}): Promise<ElectResult> {
     this.#assertOpen()
     const votes = votesNeeded(options, this.#settings.sites)
+    this.#checkLeased(votes)
     if (this.#role !== 'replica') {
       const why = this.#role === 'none' ? 'call start() first' : 'this site is master'
       throw new CoterieError('INVALID_STATE', `elect: ${why}`)
     }
     return await this.#election.hold(votes, options.signal)
+  }
+
+  /** A lease is counted by more than half of the sites: so must votes be, or both could hold at once. */
+  #checkLeased(votes: number): void {
+    const { sites = 0 } = this.#settings
+    if (this.#leases === undefined || votes > sites >> 1) return
+    throw new CoterieError('OPTION_INVALID', `with leases it takes more than half of the ${sites} sites`, {
+      details: { option: 'votes' },
+    })
   }
 
   #elected(term: number): void {

@@ -315,8 +315,19 @@ export class Site implements Replicator, SiteSteps {
   }
 
   confirmReign(): Promise<void> | undefined {
-    if (this.core.settings?.elections !== true) return undefined
+    if (!this.core.mayBeDeposed || this.core.holdsLease(this.now())) return undefined
     return this.#questions.ask()
+  }
+
+  whenNewest(signal: AbortSignal | undefined): Promise<void> | undefined {
+    if (!this.isWriter) {
+      const reason = this.writeGate.whyNotWriter()
+      if (reason !== undefined) throw reason
+      // Alone, and it has not written yet.
+      return undefined
+    }
+    if (!this.core.mayBeDeposed || this.core.holdsLease(this.now())) return undefined
+    return this.#questions.newest(signal)
   }
 
   proposed(batch: RecordBatch, exceptions: readonly CommitException[]): void {

@@ -26,6 +26,7 @@ export function startCore(engine: Engine, state: SiteState, options: StartOption
     // Who reigns in a later term of the log, the log itself says.
     ...(state.term < (parts?.log.last.term ?? 0) ? {} : { termMaster: state.termMaster, vote: state.vote }),
     incarnation: state.incarnation,
+    promiseMs: state.promiseMs,
     membership: engine.membership,
     readableLsn: parts?.store.meta?.readableLsn ?? noLsn,
     log: {

@@ -137,7 +137,7 @@ export class TakingPart {
 
   async #join(): Promise<void> {
     const site = this.#site
-    const { timings, version, replace, priority, signal } = this.#settings
+    const { timings, version, replace, priority, leases, signal } = this.#settings
     this.#watch()
     const { role, inGroup } = site
     await site.roles.joinGroup({
@@ -146,6 +146,7 @@ export class TakingPart {
       version,
       replace,
       timings,
+      ...(leases === undefined ? {} : { leases }),
       ackMicros: () => site.ackMicros,
     })
     if (!inGroup) this.#before = role

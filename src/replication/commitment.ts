@@ -59,6 +59,11 @@ export class Commitment {
     return this.#reignLsn !== undefined && this.#permanentLsn >= this.#reignLsn
   }
 
+  /** What earlier masters committed is committed here, too. */
+  get hasCommittedInReign(): boolean {
+    return this.#reignLsn !== undefined && this.#committedLsn >= this.#reignLsn
+  }
+
   get exceptionsWaiting(): number {
     return this.#exceptions.length - this.#head
   }

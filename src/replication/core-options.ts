@@ -58,6 +58,8 @@ export interface CoreOptions {
   readonly permanentLsn: Lsn
   /** From which LSN on the store is consistent, as `snapshotInstall` said. Default 0. */
   readonly readableLsn?: Lsn
+  /** The longest promise to a master that this site may have given before it started, as persisted. Default 0. */
+  readonly promiseMs?: number
   readonly codec: RecordCodec
   /** A random u32. */
   readonly random: () => number
@@ -180,6 +182,14 @@ export function givenSettings(options: Partial<ServeOptions>): Partial<ServeSett
   return Object.fromEntries(given) as Partial<ServeSettings>
 }
 
+/** Master leases (Berkeley DB's): reads that are known to be the newest without asking a majority each time. */
+export interface LeaseTerms {
+  /** How long a lease lasts after the heartbeat that it was granted for, by the clock of the master. */
+  readonly durationMs: number
+  /** The clock of no site runs faster than that of another by more than this factor, at least 1. */
+  readonly clockSkew: number
+}
+
 /** How a site runs in a group. */
 export interface GroupOptions {
   /** Where others reach this site. */
@@ -196,6 +206,8 @@ export interface GroupOptions {
   readonly data?: Uint8Array
   /** Who holds elections: the members, whenever they hear no master (default), or the application. */
   readonly elections?: 'members' | 'application'
+  /** Acknowledges with promises to the master, and as master counts those of others. Default: none. */
+  readonly leases?: LeaseTerms
   /** The site's own figure for `SiteView.ackMicros`. Default 0. */
   readonly ackMicros?: () => number
   /** Waits and bounds from now on; the rest as given to the core. */

@@ -7,9 +7,10 @@ import { entryAt, type History, type HistoryEntry, historyUpTo } from '../base/h
 import { limits } from '../base/limits.ts'
 import { type Lsn, lsnPlus, noLsn, type Term } from '../base/lsn.ts'
 import { type Member, type Membership, memberOf } from '../base/membership.ts'
-import type { CoreOptions, MixedRows, PeerId, RecordCodec } from './core-options.ts'
+import type { CoreOptions, LeaseTerms, MixedRows, PeerId, RecordCodec } from './core-options.ts'
 import { type Counters, zeroCounters } from './counters.ts'
 import { type CoreEvent, type Effect, noHints, type SendHints } from './effects.ts'
+import { LeasePromise } from './lease-promise.ts'
 import { encodeMessage } from './message-codec.ts'
 import { messageLimits } from './message-limits.ts'
 import type { Message } from './messages.ts'
@@ -41,6 +42,9 @@ export class CoreState {
   #permanentLsn: Lsn
   #history: History
   #mixed: MixedRows | undefined
+  /** As a member of a group that has leases. */
+  leases: LeaseTerms | undefined
+  readonly promise: LeasePromise
   #effects: Effect[] = []
   /** Ahead of `#committedLsn` where acks attest `applied`: then a replica applies before the commit. */
   #applyLsn: Lsn
@@ -63,6 +67,7 @@ export class CoreState {
     this.#termMaster = options.termMaster ?? reignOf(options)
     this.#vote = options.vote
     this.#membership = options.membership
+    this.promise = new LeasePromise(options.promiseMs ?? 0)
     this.#firstLsn = log.first
     this.#last = log.last
     this.#durableLsn = log.durableLsn
@@ -213,8 +218,20 @@ export class CoreState {
     this.#term = term
     this.#termMaster = master
     this.#vote = vote
-    this.emit({ kind: 'persist', term, master, vote })
+    this.#persist()
     this.event({ kind: 'term', term })
+  }
+
+  /** A barrier: nothing that is asked for after it is done before all this is on disk. */
+  #persist(): void {
+    if (this.leases === undefined) this.promise.release(this.now)
+    const promiseMs = this.promise.keptMs
+    this.emit({ kind: 'persist', term: this.#term, master: this.#termMaster, vote: this.#vote, promiseMs })
+  }
+
+  /** Invariant 21: what the promise takes is on disk before the ack that tells of it. */
+  promiseTo(master: string, terms: LeaseTerms): void {
+    if (this.promise.give(master, terms, this.now)) this.#persist()
   }
 
   /** Invariant 1: one vote in a term, on disk before it is told. */
@@ -223,7 +240,7 @@ export class CoreState {
     assert(this.#vote === undefined, 'one vote in a term')
     assert(this.#termMaster === undefined || this.#termMaster === site, 'no vote against the own master')
     this.#vote = site
-    this.emit({ kind: 'persist', term: this.#term, master: this.#termMaster, vote: site })
+    this.#persist()
   }
 
   /** This site has been elected in the present term. Its own vote, which is on disk, keeps any other master away. */
@@ -244,7 +261,7 @@ export class CoreState {
     if (this.#termMaster === master) return
     assert(this.#termMaster === undefined, 'one master in a term')
     this.#termMaster = master
-    this.emit({ kind: 'persist', term: this.#term, master, vote: this.#vote })
+    this.#persist()
   }
 
   /** The log has grown by `batch`, in which `reigns` began. */

@@ -258,6 +258,31 @@ export class Core {
     })
   }
 
+  /** This site reigns where others may be elected without its knowledge, by so many voters as are known. */
+  get mayBeDeposed(): boolean {
+    const settings = this.settings
+    if (settings === undefined) return false
+    return settings.elections || (this.#roles.group !== undefined && settings.sites !== undefined)
+  }
+
+  /** It runs in a group that has leases. */
+  get hasLeases(): boolean {
+    return this.#state.leases !== undefined
+  }
+
+  /** The first record of the present reign; undefined where this site does not reign. */
+  get reignLsn(): Lsn | undefined {
+    return this.#roles.master?.reigns === true ? this.#state.history.at(-1)?.firstLsn : undefined
+  }
+
+  /**
+   * True while a master's lease holds: until it ends nobody else has been elected, and all that any master committed
+   * can be read here. False without `leases`. To be asked with the time of asking, in the turn in which it matters.
+   */
+  holdsLease(now: number): boolean {
+    return this.#roles.master?.holdsLease(now) === true
+  }
+
   /**
    * Asks a majority of the members whether this site is still their master. Questions are numbered by the driver,
    * growing. Answered by the effect `reignConfirmed`, or by `steppedDown`.

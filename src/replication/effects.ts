@@ -28,6 +28,8 @@ export type Effect =
       readonly master: string | undefined
       /** Whom this site has voted for in the term. */
       readonly vote: string | undefined
+      /** The longest promise that may be in force: lease-promise.ts. */
+      readonly promiseMs: number
     }
   /** Master: commits up to `committedLsn` resolve. The applier may go up to `min(applyLsn, durable here)`. */
   | {
@@ -162,7 +164,7 @@ export type SyncHow = 'equal' | 'incremental' | 'snapshot' | 'rewound'
  * too few were heard; none of them may become master; too few votes were given; another site has more than this one, and
  * has not taken its turn.
  */
-export type ElectionFailure = 'no-majority' | 'nobody-electable' | 'no-votes' | 'deferred'
+export type ElectionFailure = 'no-majority' | 'nobody-electable' | 'no-votes' | 'deferred' | 'leased'
 
 export type CoreEvent =
   // On a replica

@@ -128,7 +128,7 @@ export class Election {
       case 'content':
         if (!this.#isAutomatic) return
         // The wait for the master is behind us; whether others still hear one, they will say.
-        this.#beginRound()
+        this.#tryRound()
         return
       case 'canvassing':
         this.#repeat(
@@ -148,13 +148,13 @@ export class Election {
         if (now >= this.#dueAt) this.#hasDeferred()
         return
       default:
-        if (now >= this.#dueAt) this.#beginRound()
+        if (now >= this.#dueAt) this.#tryRound()
     }
   }
 
   /** The other one did not take its turn. */
   #hasDeferred(): void {
-    if (this.#isAutomatic) this.#beginRound()
+    if (this.#isAutomatic) this.#tryRound()
     else this.#failed('deferred', 0)
   }
 
@@ -205,10 +205,22 @@ export class Election {
     if (!this.#mayStand)
       throw new CoterieError('INVALID_STATE', 'a view, or a site without data, elects nobody')
     this.#abstains = false
-    this.#beginRound()
+    if (this.#isPromised()) this.#failed('leased', 0)
+    else this.#beginRound()
   }
 
   // ---- first phase: canvassing
+
+  /** Begins a round as soon as this site may vote, if only for itself. */
+  #tryRound(): void {
+    if (this.#isPromised()) this.#waitForPromise()
+    else this.#beginRound()
+  }
+
+  #waitForPromise(): void {
+    this.#phase = 'waiting'
+    this.#dueAt = this.#state.promise.until
+  }
 
   #beginRound(): void {
     const state = this.#state
@@ -236,7 +248,15 @@ export class Election {
     return { type: 'canvass', session: 0, term, answer, databaseId, site, round, last, priority, tiebreak }
   }
 
+  /** A lease that this site has granted to another holds, perhaps: it votes for nobody, itself included. */
+  #isPromised(inMs = 0): boolean {
+    const { promise, site, now } = this.#state
+    return promise.binds(site, now + inMs)
+  }
+
   get #offeredPriority(): number {
+    // Nobody shall wait for a site that cannot stand for long.
+    if (this.#isPromised(this.#state.timings.electionTimeoutMs)) return 0
     if (!this.#mayStand || (this.#abstains && this.#phase === 'deferring')) return 0
     return this.#hooks.canReign() ? this.priority : 0
   }
@@ -255,7 +275,7 @@ export class Election {
     if (this.#isView || !state.mayVote) return ignore('this site does not vote')
     if (canvass.answer && canvass.round !== this.#round) return ignore('the answer is to an earlier round')
     const isNews = this.#phase === 'content' && this.#mayStand
-    if (isNews && !canvass.answer && this.#isAutomatic) this.#beginRound()
+    if (isNews && !canvass.answer && this.#isAutomatic) this.#tryRound()
     if (this.#phase === 'canvassing' && this.#electorate.includes(canvass.site)) {
       const { last, priority, tiebreak, term } = canvass
       this.#standings.set(canvass.site, { last, priority, tiebreak, term })
@@ -294,6 +314,9 @@ export class Election {
     } else if (best[0] === site && this.#supporters < this.#electorate.majority) {
       // Those whose logs go further would refuse: no term is used up to be told so.
       this.#failed('nobody-electable', this.#supporters)
+    } else if (best[0] === site && this.#isPromised()) {
+      if (this.#isAutomatic) this.#waitForPromise()
+      else this.#failed('leased', this.#supporters)
     } else if (best[0] === site) {
       this.#askForVotes((highest + 1) as Term)
     } else {
@@ -349,6 +372,10 @@ export class Election {
       state.counters.votesRefused++
       this.#sendVote(request, from, refusal)
       return ignore(refusal)
+    }
+    // Who gives the reign away has given up its lease. Else no answer: asked again, this site may be free to vote.
+    if (!request.handover && state.promise.binds(request.site, state.now)) {
+      return ignore('a lease that this site has granted may hold')
     }
     if (request.term > state.term) {
       this.#hooks.endRole(`site ${request.site} asks for votes in term ${request.term}`)

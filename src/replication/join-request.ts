@@ -1,11 +1,16 @@
 // The Join of a replica: who it is, what its log is, and what it asks for. docs/protocol.md, section "Attach".
 
 import { noTerm } from '../base/lsn.ts'
-import type { FollowOptions, SnapshotResume } from './core-options.ts'
+import type { FollowOptions, LeaseTerms, SnapshotResume } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
 import type { Join } from './messages.ts'
 
-export function joinRequest(state: CoreState, session: number, options: FollowOptions): Join {
+export function joinRequest(
+  state: CoreState,
+  session: number,
+  options: FollowOptions,
+  lease: LeaseTerms | undefined,
+): Join {
   const { databaseId, site, incarnation, history, firstLsn, last, durableLsn, permanentLsn, mixed } = state
   const { replace, snapshot, forceSync, view, member } = options
   return {
@@ -27,6 +32,7 @@ export function joinRequest(state: CoreState, session: number, options: FollowOp
     forceSync: forceSync === true,
     view: view === true,
     member: member !== undefined,
+    leaseMs: lease?.durationMs ?? 0,
     resume: usefulResume(state, options),
     mixed: mixed?.reign && { lsn: mixed.lsn, reign: mixed.reign },
   }

@@ -26,6 +26,7 @@ import { ignore, type StepResult, stepOk } from './effects.ts'
 import { Feed, type LogReadAnswer } from './feed.ts'
 import { WriteGate } from './gate.ts'
 import { HandingOver, type Heir } from './handing-over.ts'
+import { Lease } from './lease.ts'
 import { sendAccept, sendDetach, sendHeartbeat } from './master-messages.ts'
 import type { Ack, Detach, GapRequest, Join, SnapshotAck } from './messages.ts'
 import { mustProbe, overdue } from './overdue.ts'
@@ -58,6 +59,7 @@ export class Master {
   readonly #tally = new Tally()
   readonly #gate: WriteGate
   readonly #reignCheck: ReignCheck
+  readonly #lease: Lease
   readonly #handing: HandingOver
   #settings: ServeSettings
   /** The own term's first record is in the log: replicas may attach. */
@@ -69,13 +71,14 @@ export class Master {
     this.#settings = { ...defaultServeSettings, ...settings }
     this.#feed = new Feed(state)
     this.#commitment = new Commitment({ committedLsn: state.committedLsn, permanentLsn: state.permanentLsn })
-    const voters = new Voters(state, () => this.#settings)
+    const voters = new Voters(state, this.#attachments, () => this.#settings)
     this.#voters = voters
     this.#gate = new WriteGate(state)
     this.#gate.configured(this.#settings)
     const attachments = this.#attachments
     const ask = (progress: Progress): void => this.#heartbeat(progress, true)
     this.#reignCheck = new ReignCheck({ state, voters, attachments, ask })
+    this.#lease = new Lease(state, voters)
     this.#handing = new HandingOver(state, attachments)
     this.#backlog = new Backlog(state, attachments)
     this.#reignAt = state.now
@@ -213,6 +216,7 @@ export class Master {
     state.counters.acksReceived++
     progress.heardAt = state.now
     progress.echoed(ack.stamp, state.now)
+    this.#lease.granted(progress, ack.stamp)
     this.#reignCheck.heard(progress, ack.stamp)
     if (ack.busy) {
       progress.waitingSince = state.now
@@ -326,9 +330,12 @@ export class Master {
   get hasLostMajority(): boolean {
     const { now, timings } = this.#state
     // The others need time to find a new master.
-    return (
-      now - this.#reignAt >= 2 * timings.electionTimeoutMs && this.#voters.hasLostMajority(this.#attachments)
-    )
+    return now - this.#reignAt >= 2 * timings.electionTimeoutMs && this.#voters.hasLostMajority
+  }
+
+  /** What is committed here is all that was committed by any master, until the lease runs out. */
+  holdsLease(now: number): boolean {
+    return this.#commitment.hasCommittedInReign && this.#lease.holds(now)
   }
 
   /** Asks the members whether this is still their master. */

@@ -54,6 +54,7 @@ const joinFlag = {
   resume: 32,
   mixed: 64,
   member: 128,
+  lease: 256,
 } as const
 const ackNowFlag = 1
 const busyFlag = 1
@@ -161,6 +162,7 @@ function writeJoin(out: MessageWriter, message: Join): void {
   if (resume !== undefined) flags |= joinFlag.resume
   if (mixed !== undefined) flags |= joinFlag.mixed
   if (message.member) flags |= joinFlag.member
+  if (message.leaseMs > 0) flags |= joinFlag.lease
   begin(out, message, flags)
   out.text(message.site, limits.siteIdBytesMax)
   out.text(message.incarnation, limits.siteIdBytesMax)
@@ -175,7 +177,11 @@ function writeJoin(out: MessageWriter, message: Join): void {
     out.u64(mixed.lsn)
     out.entry(mixed.reign)
   }
-  if (resume === undefined) return
+  if (resume !== undefined) writeResume(out, resume)
+  if (message.leaseMs > 0) out.u32(message.leaseMs)
+}
+
+function writeResume(out: MessageWriter, resume: SnapshotResume): void {
   assert(resume.afterKey.length <= messageLimits.storeKeyBytesMax, 'a key of the store fits into a message')
   out.text(resume.databaseId, limits.siteIdBytesMax)
   out.place(resume.base)
@@ -316,7 +322,7 @@ function readRare(input: MessageReader, { type, flags, envelope }: Head): Messag
 }
 
 const flagsOf: Readonly<Record<number, number>> = {
-  [typeNumbers.join]: 255,
+  [typeNumbers.join]: 511,
   [typeNumbers.append]: ackNowFlag,
   [typeNumbers.ack]: busyFlag,
   [typeNumbers.heartbeat]: ackNowFlag,
@@ -359,7 +365,14 @@ function readJoin(input: MessageReader, { flags, envelope }: Head): Join {
     member: (flags & joinFlag.member) !== 0,
     mixed: (flags & joinFlag.mixed) === 0 ? undefined : readMixed(input),
     resume: (flags & joinFlag.resume) === 0 ? undefined : readResume(input),
+    leaseMs: (flags & joinFlag.lease) === 0 ? 0 : readLease(input),
   }
+}
+
+function readLease(input: MessageReader): number {
+  const leaseMs = input.u32()
+  input.expect(leaseMs > 0, 'a lease lasts no time')
+  return leaseMs
 }
 
 function readMixed(input: MessageReader): NonNullable<Join['mixed']> {

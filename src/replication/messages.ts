@@ -32,6 +32,8 @@ export interface Join extends Envelope {
   readonly view: boolean
   /** It runs in a group, and is a member or asks to become one. */
   readonly member: boolean
+  /** Each ack of a heartbeat promises the master a lease of so many milliseconds; 0: none. */
+  readonly leaseMs: number
   readonly resume: SnapshotResume | undefined
   /** Where the store here has rows of two ages: which record makes them one state. */
   readonly mixed: { readonly lsn: Lsn; readonly reign: HistoryEntry } | undefined

@@ -16,6 +16,8 @@ import { type Retry, startRetry, type Timings } from './timings.ts'
 
 /** Sends are joined until they are this large, so that a window of tiny batches stays a short list. */
 const inflightGrainBytes = 65_536
+/** Heartbeats whose acks may still come, however long the way is. */
+const stampsMax = 64
 
 export interface ProgressOptions {
   readonly peer: PeerId
@@ -74,6 +76,8 @@ export class Progress {
   #inflightBytes = 0
   #stamp = 0
   #stampAt: number | undefined
+  /** When the last heartbeats were sent that ask for an ack, by stamp. */
+  readonly #sentAt = new Map<number, number>()
 
   constructor(options: ProgressOptions) {
     const { join, now } = options
@@ -198,7 +202,14 @@ export class Progress {
   drawStamp(now: number): number {
     this.#stamp = (this.#stamp + 1) >>> 0
     this.#stampAt = now
+    this.#sentAt.set(this.#stamp, now)
+    if (this.#sentAt.size > stampsMax) this.#sentAt.delete((this.#stamp - stampsMax) >>> 0)
     return this.#stamp
+  }
+
+  /** When the heartbeat with this stamp was sent; undefined where that is long ago, or never was. */
+  sentAt(stamp: number): number | undefined {
+    return this.#sentAt.get(stamp)
   }
 
   /** The first echo of the last stamp measures the round trip. */

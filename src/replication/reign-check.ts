@@ -77,7 +77,7 @@ export class ReignCheck {
   #review(): void {
     const { state, voters } = this.#options
     const round = this.#round
-    if (round === undefined || !voters.areMajority(round.heard)) return
+    if (round === undefined || !voters.areMajority((site) => round.heard.has(site))) return
     this.#round = undefined
     this.#answeredTo = round.upTo
     state.emit({ kind: 'reignConfirmed', question: round.upTo })

@@ -11,7 +11,7 @@ import type { ErrorCode } from '../base/errors.ts'
 import { type Lsn, noLsn, noTerm, type Term } from '../base/lsn.ts'
 import { acceptProblem } from './accept-check.ts'
 import { AckSender } from './ack-sender.ts'
-import type { FollowOptions, PeerId } from './core-options.ts'
+import type { FollowOptions, LeaseTerms, PeerId } from './core-options.ts'
 import { type CoreState, samePlace } from './core-state.ts'
 import {
   anywhereHints,
@@ -69,6 +69,8 @@ export class Replica {
   #silenceTimeoutMs: number
   #snapshotBytes = 0
   #stopAfter: Stop | undefined
+  /** What the master was told in the Join that it may count on. */
+  readonly #lease: LeaseTerms | undefined
   readonly #serving: PeerServing
 
   constructor(state: CoreState, options: FollowOptions & { peer: PeerId }) {
@@ -84,6 +86,7 @@ export class Replica {
     this.#acks = new AckSender(state, { peer, session, term: () => this.#term })
     this.#startedAt = now
     this.#heardAt = now
+    this.#lease = options.view === true ? undefined : state.leases
     this.#silenceTimeoutMs = timings.silenceTimeoutMs
     this.#joinRetry = startRetry(timings, now)
     this.#sendJoin()
@@ -249,7 +252,7 @@ export class Replica {
   // ---- attach
 
   #sendJoin(): void {
-    this.#state.send(this.peer, joinRequest(this.#state, this.session, this.#options))
+    this.#state.send(this.peer, joinRequest(this.#state, this.session, this.#options, this.#lease))
   }
 
   #accepted(accept: Accept): StepResult {
@@ -455,7 +458,7 @@ export class Replica {
   }
 
   #heartbeat(message: Heartbeat): StepResult {
-    if (message.ackNow) this.#acks.stamped(message.stamp)
+    if (message.ackNow) this.#stamped(message.stamp)
     if (this.#phase === 'rewinding' || this.#phase === 'snapshot') {
       if (message.ackNow) {
         this.#acks.sendBusy()
@@ -475,6 +478,14 @@ export class Replica {
       this.#acks.send()
     }
     return stepOk
+  }
+
+  /** The acks from now on tell of this heartbeat, and of what it was promised. */
+  #stamped(stamp: number): void {
+    const master = this.#accept?.site
+    const isVoter = this.#lease !== undefined && this.#foreignTerm === undefined
+    if (isVoter && master !== undefined) this.#state.promiseTo(master, this.#lease)
+    this.#acks.stamped(stamp)
   }
 
   // ---- commits and acks

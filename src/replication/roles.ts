@@ -154,6 +154,7 @@ export class Roles implements GroupHooks {
       if (term !== state.term) throw new CoterieError('NOT_MASTER', 'another term has begun meanwhile')
       state.wonTerm()
     } else {
+      this.#needNoPromise()
       const term = (Math.max(state.term, options.above ?? 0) + 1) as Term
       state.raiseTerm(term, state.site, state.site)
     }
@@ -161,6 +162,16 @@ export class Roles implements GroupHooks {
     this.#group?.election.began()
     master.beginTerm()
     return state.term
+  }
+
+  /** Whoever was not elected would reign beside a master whose lease holds. */
+  #needNoPromise(): void {
+    const { promise, site, now } = this.#state
+    if (!promise.binds(site, now)) return
+    throw new CoterieError(
+      'INVALID_STATE',
+      'a lease that this site has granted may hold: it can be elected only',
+    )
   }
 
   /** The first records of a reign begin it: the others learn of the master at once. */
@@ -237,6 +248,8 @@ export class Roles implements GroupHooks {
     const state = this.#state
     if (state.incarnation === '') throw new CoterieError('INVALID_STATE', 'this site has no incarnation')
     state.changeTimings(options.timings)
+    state.leases = options.leases
+    state.promise.begin(state.now)
     if (this.#group === undefined) this.#group = new GroupSide(state, options, this)
     else this.#group.change(options)
   }

@@ -11,10 +11,12 @@ import type { Join } from './messages.ts'
 
 export class Voters {
   readonly #state: CoreState
+  readonly #attachments: Attachments
   readonly #settings: () => ServeSettings
 
-  constructor(state: CoreState, settings: () => ServeSettings) {
+  constructor(state: CoreState, attachments: Attachments, settings: () => ServeSettings) {
     this.#state = state
+    this.#attachments = attachments
     this.#settings = settings
   }
 
@@ -46,19 +48,24 @@ export class Voters {
   }
 
   /** In a group that elects: too few members were heard for an election timeout, so another may have been elected. */
-  hasLostMajority(attachments: Attachments): boolean {
+  get hasLostMajority(): boolean {
     const { now, timings, membership } = this.#state
     if (!this.#settings().elections || membership === undefined) return false
     return !this.#isMajority(membership, (site) => {
-      const heardAt = attachments.heardAt(site)
+      const heardAt = this.#attachments.heardAt(site)
       return heardAt !== undefined && now - heardAt <= timings.electionTimeoutMs
     })
   }
 
-  /** Whether `heard`, with this site, are a majority of the members; where there are none nobody needs to be heard. */
-  areMajority(heard: ReadonlySet<string>): boolean {
+  /** Whether the sites that are heard, with this one, are a majority of those that vote. */
+  areMajority(isHeard: (site: string) => boolean): boolean {
     const { membership } = this.#state
-    return membership === undefined || this.#isMajority(membership, (site) => heard.has(site))
+    const { elections, sites } = this.#settings()
+    if (elections) return membership === undefined || this.#isMajority(membership, isHeard)
+    let count = 1
+    for (const { votes, site } of this.#attachments.all()) if (votes && isHeard(site)) count++
+    // Who votes nobody has said: then there is no majority of them.
+    return sites !== undefined && count > sites >> 1
   }
 
   #isMajority(membership: Membership, isHeard: (site: string) => boolean): boolean {

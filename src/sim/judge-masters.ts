@@ -87,6 +87,29 @@ export class HeirsHaveEverything implements SiteJudge {
   }
 }
 
+/** While the lease of a master holds, nobody else reigns in a later term: who reads there reads the newest. */
+export class LeasesExclude implements SiteJudge {
+  readonly name = 'leases'
+
+  afterEvent(bench: BenchView): void {
+    const { world } = bench
+    if (world.settings.leaseMs === 0) return
+    const masters = world.sites.filter((site) => site.isMaster)
+    if (masters.length < 2) return
+    for (const holder of masters) {
+      const driver = holder.db?.site
+      // As a process that is held back would find it if it went on now.
+      if (driver?.core.holdsLease(driver.now()) !== true) continue
+      const other = masters.find((site) => (site.db?.site.core.term ?? 0) > driver.core.term)
+      if (other === undefined) continue
+      bench.violate(
+        this,
+        `the lease of ${holder.name}, master of term ${driver.core.term}, holds while ${other.name} reigns in term ${other.db?.site.core.term}`,
+      )
+    }
+  }
+}
+
 /** In election timeouts, after which a master that hears too few has given up. */
 const lonelyMax = 8
 

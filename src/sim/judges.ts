@@ -7,6 +7,7 @@
 import { HistoriesAreLinearisable, ReadsFollowTheLog } from './judge-clients.ts'
 import {
   HeirsHaveEverything,
+  LeasesExclude,
   LogIsKeptForReplicas,
   LonelyMastersStepDown,
   MastersCountTheirOwnTerm,
@@ -44,6 +45,7 @@ export function createJudges(): Judge[] {
       new MembersChangeOneAtATime(),
       new LonelyMastersStepDown(),
       new HeirsHaveEverything(),
+      new LeasesExclude(),
       new LogIsKeptForReplicas(),
       new SitesStartAgain(),
       new RowsFollowTheLog(),

@@ -142,7 +142,7 @@ export const mutants: readonly Mutant[] = [
     name: 'log-trimmed-under-snapshot',
     why: 'the log that a replica needs after its snapshot is let go (etcd, rqlite)',
     file: 'database/engine.ts',
-    find: '(this.#replicator as Replicator).retainFrom() ?? Number.MAX_SAFE_INTEGER,',
+    find: 'replicator.retainFrom() ?? Number.MAX_SAFE_INTEGER,',
     replace: 'Number.MAX_SAFE_INTEGER,',
   },
   {
@@ -299,15 +299,15 @@ export const mutants: readonly Mutant[] = [
     why: 'term and vote are told while they are on their way to the disk',
     file: 'group/effect-loop.ts',
     find: `    this.#barrier = true
-    const promised`,
-    replace: '    const promised',
+    const { term,`,
+    replace: '    const { term,',
   },
   {
     name: 'vote-forgotten',
     why: 'a vote is given and not kept: after a restart the site votes again',
     file: 'group/effect-loop.ts',
-    find: 'vote: effect.vote',
-    replace: 'vote: undefined',
+    find: 'const promised = { term, termMaster, vote, promiseMs }',
+    replace: 'const promised = { term, termMaster, vote: undefined && vote, promiseMs }',
   },
   {
     name: 'two-votes-in-a-term',
@@ -365,8 +365,51 @@ export const mutants: readonly Mutant[] = [
     name: 'majority-not-asked',
     why: 'a master answers a read-only transaction without asking whether it still reigns (etcd)',
     file: 'replication/reign-check.ts',
-    find: 'if (round === undefined || !voters.areMajority(round.heard)) return',
+    find: 'if (round === undefined || !voters.areMajority((site) => round.heard.has(site))) return',
     replace: 'if (round === undefined) return',
+  },
+  // ---- leases
+  {
+    name: 'lease-without-margin',
+    why: 'a voter keeps its promise for as long as the lease by its own clock, which may run faster than the master’s',
+    file: 'replication/lease-promise.ts',
+    find: 'return Math.ceil(durationMs * clockSkew) + 1',
+    replace: 'return Math.ceil(durationMs / clockSkew) + 1',
+  },
+  {
+    name: 'lease-from-the-ack',
+    why: 'a lease counts from when it was granted, not from when it was asked for',
+    file: 'replication/lease.ts',
+    find: 'const until = sentAt + lengthMs(',
+    replace: 'const until = this.#state.now + lengthMs(',
+  },
+  {
+    name: 'lease-of-one',
+    why: 'one voter that has promised is enough for a lease',
+    file: 'replication/lease.ts',
+    find: 'return this.#voters.areMajority((site) => (this.#until.get(site) ?? 0) > now)',
+    replace: 'return [...this.#until.values()].some((until) => until > now)',
+  },
+  {
+    name: 'promise-broken',
+    why: 'a voter that has promised a master votes for another all the same',
+    file: 'replication/election.ts',
+    find: 'if (!request.handover && state.promise.binds(request.site, state.now)) {',
+    replace: 'if (!request.handover && state.promise.binds(request.site, state.now - 1e9)) {',
+  },
+  {
+    name: 'promise-not-to-oneself',
+    why: 'a site that has promised a master stands for election all the same, and votes for itself',
+    file: 'replication/election.ts',
+    find: 'return promise.binds(site, now + inMs)',
+    replace: 'return promise.binds(site, now + inMs - 1e9)',
+  },
+  {
+    name: 'promise-forgotten',
+    why: 'a voter that was started again does not wait for what it promised before',
+    file: 'replication/lease-promise.ts',
+    find: 'if (this.#keptMs > 0) this.#until = now + this.#keptMs',
+    replace: 'if (this.#keptMs > 1e9) this.#until = now + this.#keptMs',
   },
   // ---- the group
   {

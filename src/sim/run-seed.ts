@@ -208,6 +208,7 @@ function drawSettings(prng: Prng, sites: 3 | 5 | 7 | undefined): GroupSettings {
     segmentBytes: prng.pick([65_536, 262_144]),
     retainBytes: prng.pick([0, 0, 65_536, 1_048_576]),
     checkpointBytes: prng.pick([65_536, 262_144]),
+    leaseMs: prng.pick([0, 0, 300, 1000]),
   }
 }
 

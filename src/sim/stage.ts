@@ -19,6 +19,8 @@ export interface GroupSettings {
   readonly segmentBytes: number
   readonly retainBytes: number
   readonly checkpointBytes: number
+  /** How long a master's lease lasts; 0: the group has none. */
+  readonly leaseMs: number
 }
 
 /** A master has given its place away. */

@@ -74,6 +74,9 @@ class Driver implements Replicator {
   confirmReign(): undefined {
     return undefined
   }
+  whenNewest(): undefined {
+    return undefined
+  }
   gate(): { open: true } {
     return { open: true }
   }
@@ -100,6 +103,7 @@ const newState: SiteState = {
   term: 0,
   termMaster: undefined,
   vote: undefined,
+  promiseMs: 0,
   incarnation,
   inGroup: false,
   role: 'standalone',

@@ -121,6 +121,7 @@ test('the receiving side puts in the session of its own Join, and takes nothing 
     forceSync: false,
     view: false,
     member: false,
+    leaseMs: 0,
   })
   multicasting.sends(9, join)
   const own = multicasting.received(9, control)

@@ -228,6 +228,7 @@ function joinOf(change: Partial<Extract<Message, { type: 'join' }>>): Message {
     incarnation: '',
     address: '',
     member: false,
+    leaseMs: 0,
     history: [],
     firstLsn: lsn(1),
     last: startPlace,

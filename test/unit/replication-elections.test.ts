@@ -588,6 +588,7 @@ function joinOf({ core }: Bench, site: string, change: Partial<Join>): Join {
     forceSync: false,
     view: false,
     member: true,
+    leaseMs: 0,
     resume: undefined,
     mixed: undefined,
     ...change,

@@ -257,6 +257,7 @@ const joinIn = (term: number): CoreMessage => ({
   forceSync: false,
   view: false,
   member: true,
+  leaseMs: 0,
   resume: undefined,
   mixed: undefined,
 })
