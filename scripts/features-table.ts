@@ -269,10 +269,10 @@ const baseApi: readonly Line[] = [
   [
     'B8b',
     'now',
-    '`rep_set_config`: LEASE; `rep_set_clockskew`',
-    '`leases`, with `durationMs` and `clockSkew`',
+    '`rep_set_config`: LEASE, BULK; `rep_set_clockskew`',
+    '`leases`, with `durationMs` and `clockSkew`; `bulk`',
   ],
-  ['B8c', 'later', '`rep_set_config`: BULK, ELECTIONS, 2SITE_STRICT', '`bulk`, `elections`, `twoSites`'],
+  ['B8c', 'later', '`rep_set_config`: ELECTIONS, 2SITE_STRICT', '`elections`, `twoSites`'],
   ['B9', 'now', '`rep_sync`', '`rep.sync()`'],
   ['B10', 'later', '`rep_set_view(fn)`', '`view: true | { filter(store) }`, kept in the database'],
   ['B11', 'now', '`rep_stat`, clear', '`rep.stats({ reset })`, a plain object with the fields worth having'],
@@ -300,7 +300,8 @@ const baseApi: readonly Line[] = [
     'delayed sync, client-to-client sync, throttling, rerequest backoff, gap handling, internal init',
     'the same behaviours, under our words',
   ],
-  ['B15b', 'later', 'bulk transfer, abbreviated init', 'the same behaviours, under our words'],
+  ['B15b', 'now', 'bulk transfer', 'the same behaviour, under our words'],
+  ['B15c', 'later', 'abbreviated init', 'the same behaviour, under our words'],
 ]
 
 const replicationManager: readonly Line[] = [

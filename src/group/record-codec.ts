@@ -3,7 +3,7 @@
 import { assert } from '../base/assert.ts'
 import type { HistoryEntry } from '../base/history.ts'
 import { lsnPlus } from '../base/lsn.ts'
-import { takeRecords } from '../log/batch-slice.ts'
+import { splitRecords, takeRecords } from '../log/batch-slice.ts'
 import { recordKind } from '../log/record-format.ts'
 import { eachRecord, siteOf } from '../log/record-reader.ts'
 import { verifyBatch } from '../log/verify-batch.ts'
@@ -31,4 +31,6 @@ export const recordCodec: RecordCodec = {
     assert(rest !== undefined, 'records are left to be taken')
     return rest
   },
+
+  split: splitRecords,
 }

@@ -45,6 +45,8 @@ export interface ReplicationSettings {
   readonly rerequest?: { readonly minMs: number; readonly maxMs: number }
   /** Records sent to one site and not yet acknowledged by it; it asks for more when it has taken them. Default 8 MiB. */
   readonly limitBytes?: number
+  /** False: each record is sent as a message of its own, instead of all that there are at the moment. Default true. */
+  readonly bulk?: boolean
   /** A new master is not followed before `sync()`. Default false. */
   readonly delaySync?: boolean
   /** False: what the master's log does not have any more is not loaded; SNAPSHOT_REFUSED. Default true. */
@@ -78,6 +80,7 @@ const settingRules: OptionRules = {
   silenceTimeoutMs: wholeNumber(20, 86_400_000),
   rerequest: objectOf({ minMs: wholeNumber(1, 3_600_000), maxMs: wholeNumber(1, 3_600_000) }),
   limitBytes: wholeNumber(1024),
+  bulk: truth,
   delaySync: truth,
   autoInit: truth,
   autoRewind: truth,
@@ -189,13 +192,14 @@ export function serveOptionsOf(
   settings: ReplicationSettings,
   facts: { readonly address: string; readonly durability: Durability },
 ): CoreServeOptions {
-  const { sites, acks, attest } = settings
+  const { sites, acks, attest, bulk } = settings
   return {
     ...facts,
     timings: timingsOf(settings),
     ...(sites === undefined ? {} : { sites }),
     ...(acks === undefined ? {} : { acks }),
     ...(attest === undefined ? {} : { attest }),
+    ...(bulk === undefined ? {} : { bulk }),
   }
 }
 

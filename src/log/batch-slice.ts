@@ -45,6 +45,28 @@ export function takeRecords(
   }
 }
 
+/** Each record of `batch` by itself. */
+export function splitRecords(batch: RecordBatch): RecordBatch[] {
+  const { bytes } = batch
+  const parts: RecordBatch[] = []
+  let { previous } = batch
+  for (let at = 0; at < bytes.length; ) {
+    const end = at + readU32(bytes, at + recordField.length)
+    const last = placeAt(bytes, at)
+    parts.push({
+      bytes: bytes.subarray(at, end),
+      firstLsn: last.lsn,
+      lastLsn: last.lsn,
+      previous,
+      last,
+      ...withMembership(membershipWithin(batch, at, end)),
+    })
+    previous = last
+    at = end
+  }
+  return parts
+}
+
 /** Of the last members record in a part of a batch. */
 function membershipWithin(batch: RecordBatch, start: number, end: number): Membership | undefined {
   const { membership, bytes } = batch

@@ -26,6 +26,8 @@ export interface RecordCodec {
   verify(bytes: Uint8Array, options: { databaseId: string; previous: RecordPlace }): VerifyResult
   /** The records of `batch` after `lsn`; `batch.firstLsn <= lsn < batch.lastLsn`. Shares the bytes. */
   dropThrough(batch: RecordBatch, lsn: Lsn): RecordBatch
+  /** Each record of `batch` by itself. Shares the bytes. */
+  split(batch: RecordBatch): readonly RecordBatch[]
 }
 
 /** The log as it was found at the start. */
@@ -100,6 +102,8 @@ export interface ServeOptions {
   readonly maxLagBytes?: number
   /** Async mode: what happens beyond it. Default `wait`. */
   readonly onFull?: 'wait' | 'detach' | 'reject'
+  /** False: each record goes as a message of its own, instead of all that there are at the moment. Default true. */
+  readonly bulk?: boolean
   /** Rows in one chunk of a snapshot. Default 100. */
   readonly chunkRecords?: number
   /** Bytes in one chunk of a snapshot. Default 100 KiB. */
@@ -125,6 +129,7 @@ export const defaultServeSettings: ServeSettings = {
   initialSync: 'live',
   maxLagBytes: 16 * 1_048_576,
   onFull: 'wait',
+  bulk: true,
   chunkRecords: 100,
   chunkBytes: 102_400,
   chunkDelayMs: 0,

@@ -5,6 +5,7 @@
 import type { RecordBatch } from '../base/batch.ts'
 import type { ErrorCode } from '../base/errors.ts'
 import { type Lsn, lsnPlus } from '../base/lsn.ts'
+import type { ServeSettings } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
 import type { GapRequest } from './messages.ts'
 import type { Progress } from './progress.ts'
@@ -17,11 +18,13 @@ export type LogReadAnswer =
 
 export class Feed {
   readonly #state: CoreState
+  readonly #settings: () => ServeSettings
   readonly #recent: RecentRecords
 
-  constructor(state: CoreState) {
+  constructor(state: CoreState, settings: () => ServeSettings) {
     const { recentBytesMax, recentBatchesMax } = state.timings
     this.#state = state
+    this.#settings = settings
     this.#recent = new RecentRecords({ bytesMax: recentBytesMax, batchesMax: recentBatchesMax })
   }
 
@@ -137,6 +140,17 @@ export class Feed {
   }
 
   #send(progress: Progress, batch: RecordBatch, ackNow: boolean): void {
+    if (this.#settings().bulk || batch.firstLsn === batch.lastLsn) {
+      this.#sendMessage(progress, batch, ackNow)
+      return
+    }
+    for (const record of this.#state.codec.split(batch)) {
+      // Once a replica has all of it, one ack is enough.
+      this.#sendMessage(progress, record, ackNow && record.lastLsn === batch.lastLsn)
+    }
+  }
+
+  #sendMessage(progress: Progress, batch: RecordBatch, ackNow: boolean): void {
     const state = this.#state
     progress.sent(batch.firstLsn, batch.lastLsn, batch.bytes.length)
     progress.toldLsn = state.committedLsn

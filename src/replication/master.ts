@@ -69,7 +69,7 @@ export class Master {
   constructor(state: CoreState, settings: Partial<ServeSettings>) {
     this.#state = state
     this.#settings = { ...defaultServeSettings, ...settings }
-    this.#feed = new Feed(state)
+    this.#feed = new Feed(state, () => this.#settings)
     this.#commitment = new Commitment({ committedLsn: state.committedLsn, permanentLsn: state.permanentLsn })
     const voters = new Voters(state, this.#attachments, () => this.#settings)
     this.#voters = voters

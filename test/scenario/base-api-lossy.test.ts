@@ -20,7 +20,7 @@ for (const seed of seeds) {
 async function lossyRun(t: TestContext, seed: number): Promise<void> {
   const prng = new Prng(seed)
   const net = new AppNet(t, seed)
-  const a = await net.site('a', { sites: 3, acks: 'none' })
+  const a = await net.site('a', { sites: 3, acks: 'none', bulk: prng.chance(0.5) })
   const others = [await net.site('b', { sites: 3 }), await net.site('c', { sites: 3 })]
   await a.rep.start('master')
   net.faults = {

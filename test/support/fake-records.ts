@@ -116,6 +116,12 @@ export const fakeCodec: RecordCodec = {
     return { ok: true, batch: batchOf(records), reigns }
   },
 
+  split(batch) {
+    const records = readRecords(batch.bytes, batch.previous)
+    if (typeof records === 'string') throw new Error(`a verified batch is damaged: ${records}`)
+    return records.map((record) => batchOf([record]))
+  },
+
   dropThrough(batch, lsn) {
     const records = readRecords(batch.bytes, batch.previous)
     if (typeof records === 'string') throw new Error(`a verified batch is damaged: ${records}`)

@@ -11,7 +11,7 @@ import { CoterieError } from '../../src/base/errors.ts'
 import { limits } from '../../src/base/limits.ts'
 import { type Lsn, noTerm, type Term, toLsn, toTerm } from '../../src/base/lsn.ts'
 import { BatchBuilder } from '../../src/log/batch-builder.ts'
-import { joinBatches, takeRecords } from '../../src/log/batch-slice.ts'
+import { joinBatches, splitRecords, takeRecords } from '../../src/log/batch-slice.ts'
 import {
   databaseSeed,
   placeAt,
@@ -172,6 +172,18 @@ describe('slices of batches', () => {
     assert.ok(samePlace(part.last, placeAt(part.bytes, part.bytes.length - 61)))
     const narrow = takeRecords(batch, { from: 2 as Lsn, to: 6 as Lsn, bytesMax: 130 }) as RecordBatch
     assert.equal(narrow.lastLsn, 3)
+  })
+
+  it('of one record each are the records, in their order', () => {
+    const parts = splitRecords(batch)
+    assert.deepEqual(
+      parts.map((part) => [part.firstLsn, part.lastLsn, part.previous.lsn]),
+      [1, 2, 3, 4, 5, 6].map((lsn) => [lsn, lsn, lsn - 1]),
+    )
+    for (const part of parts) {
+      assert.equal(verifyBatch(part.bytes, { databaseId, previous: part.previous }).ok, true)
+    }
+    assert.deepEqual(joinBatches(parts).bytes, batch.bytes)
   })
 
   it('are the batch itself if all is wanted, and nothing if nothing fits', () => {
