@@ -283,10 +283,16 @@ export class Roles {
 
   /** Undoes `joinGroup`, also on disk, where nothing of a group was taken. */
   async withdraw(role: SiteRole): Promise<void> {
-    const { standing } = this.#parts
+    const { standing, writeGate } = this.#parts
     standing.inGroup = false
     standing.role = role
-    await standing.saveWhenRoom({})
+    // Until that is on disk it is no database of its own, whose rows are the newest there are.
+    writeGate.isLeavingReign = true
+    try {
+      await standing.saveWhenRoom({})
+    } finally {
+      writeGate.isLeavingReign = false
+    }
   }
 
   /** It is one of no group any more, on disk with the next reign. */

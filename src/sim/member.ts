@@ -19,11 +19,8 @@ export interface EnterOptions {
   readonly onRefused: (cause: CoterieError) => void
 }
 
-/** Clocks run at 0.9 to 1.1 of the true rate, so the fastest runs at 1.23 of the slowest. */
-const clockSkew = 1.23
-
 export async function enterGroup({ db, site, stage, onRefused }: EnterOptions): Promise<Group> {
-  const { settings } = stage
+  const { settings, clockSkew } = stage
   const group = await db.join({
     site: site.name,
     listen: site.address,

@@ -59,4 +59,9 @@ export const regressionSeeds: readonly RegressionSeed[] = [
     found:
       'log for replicas: a replica that came while segments were being removed was promised records that went next',
   },
+  {
+    seed: 601_515,
+    found:
+      'linearisability: a site that was turned away read its own empty database as the newest before it had left the group',
+  },
 ]

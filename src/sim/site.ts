@@ -67,6 +67,8 @@ export class SimSite {
   replaces: SimSite | undefined
   founds: boolean
   readonly priority: number
+  /** Of its clocks, to the true one. */
+  readonly rate: number
   #moves = 0
   readonly #stage: Stage
   readonly #prng: Prng
@@ -80,6 +82,7 @@ export class SimSite {
     this.name = name
     this.founds = options.founds
     this.priority = options.priority
+    this.rate = options.rate
     this.machine = new SimulatedMachine({
       clock: stage.clock,
       prng: prng.fork(),

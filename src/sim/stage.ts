@@ -33,6 +33,8 @@ export interface HandedOver {
 
 export interface Stage {
   readonly clock: VirtualClock
+  /** By how much the fastest clock here runs faster than the slowest: what leases rely on, and not a bit more. */
+  readonly clockSkew: number
   readonly network: SimulatedNetwork
   readonly prng: Prng
   readonly settings: GroupSettings

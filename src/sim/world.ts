@@ -86,6 +86,12 @@ export class World implements Stage {
     return this.clock.now()
   }
 
+  get clockSkew(): number {
+    // A site that takes the place of a lost one runs at the true rate.
+    const rates = [1, ...this.sites.map((site) => site.rate)]
+    return Math.max(...rates) / Math.min(...rates)
+  }
+
   get seeds(): readonly string[] {
     return this.sites.filter((site) => site.state !== 'lost').map((site) => site.address)
   }
