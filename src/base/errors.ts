@@ -150,6 +150,19 @@ export const errorCatalogue = {
     retryable: false,
     meaning: 'Two sites are master in the same term; promote one of them again.',
   },
+  ATTACH_LOOP: {
+    retryable: false,
+    meaning: 'The attachment would lead back to the site that attaches, or through more than 16 sites.',
+  },
+  RELAY_BEHIND: {
+    retryable: true,
+    meaning:
+      'A replica that serves in its turn cannot yet vouch for all that this site has: wait, or attach to the master.',
+  },
+  RELAY_CHANGED: {
+    retryable: true,
+    meaning: 'A replica that serves in its turn has become master, or has other data now: attach again.',
+  },
   TOO_MANY_REPLICAS: { retryable: true, meaning: 'The master has `maxReplicas` replicas already.' },
   DETACHED: {
     retryable: false,

@@ -6,7 +6,7 @@ import type { ErrorCode } from '../base/errors.ts'
 import { agreedLsn, type HistoryEntry } from '../base/history.ts'
 import type { Term } from '../base/lsn.ts'
 import { type CoreState, samePlace } from './core-state.ts'
-import type { Accept, Append } from './messages.ts'
+import type { Accept, Append, Route } from './messages.ts'
 import { shareBeginning } from './sync-up.ts'
 
 /** Why this site must not do what the master plans. */
@@ -15,7 +15,9 @@ export function acceptProblem(
   options: { state: CoreState; replace: boolean },
 ): { code: ErrorCode; message: string } | undefined {
   const { state, replace } = options
-  const { plan, last } = accept
+  const { plan, last, route } = accept
+  const loop = route === undefined ? undefined : loopProblem(route, state.site)
+  if (loop !== undefined) return loop
   if (accept.databaseId !== state.databaseId) {
     if (plan === 'snapshot' && (replace || state.databaseId === undefined)) return undefined
     return { code: 'FOREIGN_HISTORY', message: `the master serves database ${accept.databaseId}` }
@@ -41,6 +43,15 @@ export function acceptProblem(
     return { code: 'LOG_TRIMMED', message: `the log here was trimmed beyond LSN ${agreed} meanwhile` }
   }
   return planProblem(accept, state)
+}
+
+/** A log that comes through this very site leads to no master. */
+export function loopProblem(
+  { via }: Route,
+  site: string,
+): { readonly code: 'ATTACH_LOOP'; readonly message: string } | undefined {
+  if (!via.includes(site)) return undefined
+  return { code: 'ATTACH_LOOP', message: `the log would come back to this site: ${via.join(' > ')}` }
 }
 
 /** Whether the plan is what the agreed record asks for. */

@@ -2,13 +2,14 @@
 // docs/protocol.md, section "Attach".
 
 import type { ErrorCode } from '../base/errors.ts'
-import type { Lsn } from '../base/lsn.ts'
+import type { Lsn, Term } from '../base/lsn.ts'
 import { memberOf } from '../base/membership.ts'
 import type { Attachments } from './attachments.ts'
 import type { PeerId, SnapshotResume } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
 import type { Join, SyncPlan } from './messages.ts'
 import type { Progress } from './progress.ts'
+import type { Served } from './served.ts'
 import { decideSync } from './sync-up.ts'
 
 export type Admission =
@@ -27,6 +28,7 @@ export type Admission =
 
 export interface AdmissionOptions {
   readonly state: CoreState
+  readonly served: Served
   readonly attachments: Attachments
   readonly join: Join
   readonly from: PeerId
@@ -34,14 +36,15 @@ export interface AdmissionOptions {
 }
 
 export function admit(options: AdmissionOptions): Admission {
-  const { state, attachments, join, from } = options
+  const { state, served, attachments, join, from } = options
   const { databaseId } = state
   if (databaseId === undefined) return { kind: 'ignore', reason: 'the reign has not begun' }
   if (attachments.hasEnded(join.session)) return { kind: 'ignore', reason: 'the session has ended' }
   const onPeer = attachments.ofPeer(from)
   if (onPeer?.session === join.session) return { kind: 'repeat', progress: onPeer }
-  if (join.site === state.site) return refuse('DUPLICATE_SITE', `this master is site ${join.site}`)
-  const rival = join.databaseId === databaseId && reignOfRival(state, join)
+  if (join.site === state.site) return refuse('DUPLICATE_SITE', `this very site is ${join.site}`)
+  const master = served.route === undefined ? state.site : served.route.site
+  const rival = join.databaseId === databaseId && reignOfRival(join, { term: state.term, site: master })
   if (rival)
     return refuse('DUPLICATE_MASTER', `the replica has records of another master of term ${state.term}`)
   const ofSite = attachments.ofSite(join.site)
@@ -49,7 +52,7 @@ export function admit(options: AdmissionOptions): Admission {
     const silentMs = state.now - ofSite.heardAt
     // The folder of a site is open in one process: the same incarnation is the same site, come back.
     const isSame = join.member && join.incarnation === ofSite.join.incarnation
-    if (!isSame && silentMs < state.timings.silenceTimeoutMs) {
+    if (!isSame && silentMs < served.timings.silenceTimeoutMs) {
       return refuse(
         'DUPLICATE_SITE',
         `a site ${join.site} is attached and was heard ${Math.round(silentMs)} ms ago`,
@@ -63,7 +66,7 @@ export function admit(options: AdmissionOptions): Admission {
     return refuse('TOO_MANY_REPLICAS', `there are ${attachments.size} replicas, and no more are allowed`)
   }
   const decision = decideSync(
-    { databaseId, history: state.history, firstLsn: state.firstLsn, last: state.last },
+    { databaseId, history: served.history, firstLsn: state.firstLsn, last: served.last },
     join,
   )
   if (decision.kind === 'refuse') return decision
@@ -107,9 +110,9 @@ export function membershipProblem(
 }
 
 /** Terms equal, sites not: two were promoted in the same term. Invariant 1: at most one of them is followed. */
-function reignOfRival(state: CoreState, join: Join): boolean {
+function reignOfRival(join: Join, master: { readonly term: Term; readonly site: string }): boolean {
   const reign = join.history.at(-1)
-  return reign !== undefined && reign.term === state.term && reign.site !== state.site
+  return reign !== undefined && reign.term === master.term && reign.site !== master.site
 }
 
 function refuse(code: ErrorCode, message: string): Admission {

@@ -1,27 +1,30 @@
-// What the replicas of a master have still to take: how far they lag, and the log that is kept for them.
+// What those who are attached have still to take: how far they lag, and the log that is kept for them.
 
-import type { RecordBatch } from '../base/batch.ts'
 import type { Lsn } from '../base/lsn.ts'
 import type { Attest } from '../base/policy.ts'
 import type { Attachments } from './attachments.ts'
 import type { CoreState } from './core-state.ts'
 import { LagMeter } from './lag-meter.ts'
 import type { Progress } from './progress.ts'
+import type { Served } from './served.ts'
 
 export class Backlog {
   readonly #state: CoreState
+  readonly #served: Served
   readonly #attachments: Attachments
   readonly lag: LagMeter
   #retainLsn: Lsn | undefined
 
-  constructor(state: CoreState, attachments: Attachments) {
+  constructor(state: CoreState, served: Served, attachments: Attachments) {
     this.#state = state
+    this.#served = served
     this.#attachments = attachments
-    this.lag = new LagMeter(state.last.lsn)
+    this.lag = new LagMeter(served.last.lsn)
   }
 
-  proposed(batch: RecordBatch): void {
-    this.lag.add(batch.lastLsn, batch.bytes.length, this.#state.now)
+  /** There is so much more for them to take. */
+  proposed(lastLsn: Lsn, bytes: number): void {
+    this.lag.add(lastLsn, bytes, this.#state.now)
   }
 
   /** Bytes that a replica lags; 0 for one that writers do not wait for. */
@@ -38,7 +41,7 @@ export class Backlog {
   /** The log from the lowest LSN that any replica still needs. Falls at once, rises with the ticks. */
   retain(attest: Attest): void {
     let lowest: Lsn | undefined
-    let acked = this.#state.last.lsn
+    let acked = this.#served.last.lsn
     for (const progress of this.#attachments.all()) {
       if (lowest === undefined || progress.retainLsn < lowest) lowest = progress.retainLsn
       const attested = progress.attested(attest)

@@ -112,6 +112,17 @@ export interface ServeOptions {
   readonly chunkDelayMs?: number
 }
 
+/** How a replica serves in its turn. */
+export type RelayOptions = Pick<
+  ServeOptions,
+  'timings' | 'maxReplicas' | 'chunkRecords' | 'chunkBytes' | 'chunkDelayMs'
+> & {
+  /** The last record that is permanent and durable here; undefined where the log has it no more. */
+  readonly end: RecordPlace | undefined
+  /** What is known of the last master, until there is one again. */
+  readonly master?: { readonly address?: string; readonly sites?: number }
+}
+
 export type ServeSettings = Required<Omit<ServeOptions, 'databaseId' | 'address' | 'timings' | 'sites'>> & {
   readonly sites: number | undefined
 }

@@ -51,6 +51,8 @@ export class CoreState {
   /** At the check before; undefined after a rewind or a snapshot, where they may fall. */
   #checked: { term: Term; committedLsn: Lsn; permanentLsn: Lsn } | undefined
   now = 0
+  /** Told of each batch that the log grows by, where this site passes it on. */
+  onLogged: ((batch: RecordBatch) => void) | undefined
   /** How often the driver has taken effects: what was asked for before a take, it has been told of. */
   takes = 0
 
@@ -170,6 +172,11 @@ export class CoreState {
     this.timings = { ...this.#baseTimings, ...timings }
   }
 
+  /** Those of the site, with the changes of one that serves beside its role. */
+  timingsWith(timings: Partial<Timings> | undefined): Timings {
+    return { ...this.#baseTimings, ...timings }
+  }
+
   /** A random u32 that is not 0. */
   drawSession(): number {
     const drawn = this.#random() >>> 0
@@ -276,6 +283,7 @@ export class CoreState {
     assert(this.#last.term === this.#history.at(-1)?.term, 'each record belongs to the last reign')
     const { membership } = batch
     if (membership !== undefined) this.setMembership(membership)
+    this.onLogged?.(batch)
   }
 
   written(writtenLsn: Lsn): void {

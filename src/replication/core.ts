@@ -23,6 +23,7 @@ import {
   type GroupOptions,
   givenSettings,
   type PeerId,
+  type RelayOptions,
   type ReplicaView,
   type ServeOptions,
   type ServeSettings,
@@ -168,13 +169,14 @@ export class Core {
     return this.#roles.master?.settings
   }
 
+  /** Those who are attached here, to a master or to a replica that serves in its turn. */
   get replicas(): ReplicaView[] {
-    return this.#roles.master?.replicas() ?? []
+    return this.#roles.serving?.replicas() ?? []
   }
 
   /** True if the site has been attached in this reign. */
   hasMet(site: string): boolean {
-    return this.#roles.master?.attachments.hasMet(site) === true
+    return this.#roles.serving?.attachments.hasMet(site) === true
   }
 
   /** How many sites, this one included, attest the record at `lsn`. */
@@ -322,17 +324,17 @@ export class Core {
   /** True if the site was attached. It also leaves the count of sites where that is not fixed. */
   detach(options: { site: string; code?: ErrorCode; message?: string; now: number }): boolean {
     const { site, code = 'DETACHED', message = 'detached by the operator', now } = options
-    return this.#step(now, () => this.#roles.master?.detach(site, { code, message }) === true)
+    return this.#step(now, () => this.#roles.serving?.detach(site, { code, message }) === true)
   }
 
   /** Asks the replicas to acknowledge now, whatever the window. */
   flushWindow(now: number): void {
-    this.#step(now, () => this.#roles.master?.flushWindow())
+    this.#step(now, () => this.#roles.master?.serving.flushWindow())
   }
 
   /** Tells replicas what was committed since the last Append; `tick` does so too. */
   announceCommit(now: number): void {
-    this.#step(now, () => this.#roles.master?.announceCommit())
+    this.#step(now, () => this.#roles.serving?.announceCommit())
   }
 
   // ---- replica
@@ -346,6 +348,27 @@ export class Core {
   /** `stop`: what was received becomes durable and is acknowledged first. `cancel`: at once. */
   leave(options: { now: number; kind: 'stop' | 'cancel' }): void {
     this.#step(options.now, () => this.#roles.replica?.leave(options.kind))
+  }
+
+  // ---- serving in turn
+
+  /** This site serves in its turn: others attach to it, and get what is permanent. */
+  get isServingInTurn(): boolean {
+    return this.#roles.relay !== undefined
+  }
+
+  /**
+   * On a replica, whether it follows a master at the moment or not: lets others attach. Ends with `stopServingInTurn`, or
+   * with `serve`. INVALID_STATE on a master, or where it serves already.
+   */
+  serveInTurn(options: RelayOptions & { now: number }): void {
+    const { now, ...relay } = options
+    this.#step(now, () => this.#roles.serveInTurn(relay))
+  }
+
+  stopServingInTurn(now: number): void {
+    const message = 'this site serves no more'
+    this.#step(now, () => this.#roles.stopRelaying({ code: 'MASTER_STOPPED', message }))
   }
 
   // ---- one of a group
@@ -438,7 +461,7 @@ export class Core {
   applied(options: { appliedLsn: Lsn; now: number }): void {
     this.#step(options.now, () => {
       this.#state.applied(options.appliedLsn)
-      this.#roles.master?.applied()
+      this.#roles.serving?.applied()
       this.#roles.replica?.positionsMoved()
     })
   }
@@ -454,8 +477,9 @@ export class Core {
   logRead(options: { peer: PeerId; from: Lsn; now: number } & LogReadAnswer): void {
     const { peer } = options
     this.#step(options.now, () => {
-      if (this.#roles.master !== undefined) this.#roles.master.logRead(peer, options)
-      else this.#roles.replica?.logRead(peer, options)
+      const { serving, replica } = this.#roles
+      if (serving?.attachments.ofPeer(peer) !== undefined) serving.logRead(peer, options)
+      else replica?.logRead(peer, options)
     })
   }
 
@@ -470,16 +494,16 @@ export class Core {
     const { peer, place, rowsEstimate, now } = options
     this.#step(now, () => {
       assertEndsAt(options)
-      this.#roles.master?.snapshotOpened(peer, place, rowsEstimate)
+      this.#roles.serving?.snapshotOpened(peer, place, rowsEstimate)
     })
   }
 
   snapshotRows(options: { peer: PeerId; now: number } & SnapshotRowsAnswer): void {
-    this.#step(options.now, () => this.#roles.master?.snapshotRows(options.peer, options))
+    this.#step(options.now, () => this.#roles.serving?.snapshotRows(options.peer, options))
   }
 
   snapshotFailed(options: { peer: PeerId; reason: string; now: number }): void {
-    this.#step(options.now, () => this.#roles.master?.snapshotFailed(options.peer, options.reason))
+    this.#step(options.now, () => this.#roles.serving?.snapshotFailed(options.peer, options.reason))
   }
 
   // ---- answers to effects of a replica
@@ -496,6 +520,7 @@ export class Core {
       assertEndsAt(options)
       this.#state.setMembership(options.membership)
       this.#roles.needReplica().rewound(options.place)
+      this.#roles.relay?.rewound(options.place)
     })
   }
 
@@ -530,6 +555,7 @@ export class Core {
       this.#state.setMembership(membership)
       const replica = this.#roles.needReplica()
       replica.snapshotInstalled(place)
+      this.#roles.relay?.replaced(place)
       // The master knows it as the one that it was.
       if (isAnother) replica.joinAnew()
     })
@@ -558,7 +584,7 @@ export class Core {
   /** The transport would rather not take more for this peer, or takes more again. */
   congested(options: { peer: PeerId; congested: boolean; now?: number }): void {
     const { peer, congested, now = this.#state.now } = options
-    this.#step(now, () => this.#roles.master?.congested(peer, congested))
+    this.#step(now, () => this.#roles.serving?.congested(peer, congested))
   }
 
   /** To be called every `timings.tickMs`. */
@@ -588,20 +614,23 @@ export class Core {
   #settle(): void {
     this.#handOvers.review()
     this.#roles.dropEnded()
+    this.#roles.relay?.review()
     this.checkInvariants()
   }
 
   /** Throws AssertionFailure. O(1), unless the core is `paranoid`. docs/protocol.md, section "Invariants". */
   checkInvariants(): void {
     const state = this.#state
-    const { master, replica } = this.#roles
-    assert(master === undefined || replica === undefined, 'a site has one role')
+    const { master, replica, relay } = this.#roles
+    assert(master === undefined || (replica === undefined && relay === undefined), 'a site has one role')
     state.checkPositions()
     state.checkGrowth()
     replica?.checkInvariants()
+    relay?.checkInvariants()
     if (!this.#paranoid) return
     state.checkHistory()
     master?.checkInvariants()
+    relay?.checkAttached()
   }
 }
 

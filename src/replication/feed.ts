@@ -1,7 +1,8 @@
-// The flow of records from a master to its replicas. A replica that is in step gets each batch when it is proposed;
+// The flow of records from whoever serves to its replicas. A replica that is in step gets each batch when it is proposed;
 // one that is not gets older records, from memory where they are recent, from the log else, within its window.
 // Nothing is buffered for a slow replica: it falls behind and is read for when it has room again.
 
+import { assert } from '../base/assert.ts'
 import type { RecordBatch } from '../base/batch.ts'
 import type { ErrorCode } from '../base/errors.ts'
 import { type Lsn, lsnPlus } from '../base/lsn.ts'
@@ -10,6 +11,7 @@ import type { CoreState } from './core-state.ts'
 import type { GapRequest } from './messages.ts'
 import type { Progress } from './progress.ts'
 import { RecentRecords } from './recent-records.ts'
+import type { Served } from './served.ts'
 
 /** What the driver read of the log for a replica; `batch` undefined: nothing can be read there yet. */
 export type LogReadAnswer =
@@ -18,20 +20,26 @@ export type LogReadAnswer =
 
 export class Feed {
   readonly #state: CoreState
+  readonly #served: Served
   readonly #settings: () => ServeSettings
-  readonly #recent: RecentRecords
+  #recent: RecentRecords
 
-  constructor(state: CoreState, settings: () => ServeSettings) {
-    const { recentBytesMax, recentBatchesMax } = state.timings
+  constructor(state: CoreState, served: Served, settings: () => ServeSettings) {
     this.#state = state
+    this.#served = served
     this.#settings = settings
-    this.#recent = new RecentRecords({ bytesMax: recentBytesMax, batchesMax: recentBatchesMax })
+    this.#recent = this.#noRecords()
+  }
+
+  #noRecords(): RecentRecords {
+    const { recentBytesMax, recentBatchesMax } = this.#served.timings
+    return new RecentRecords({ bytesMax: recentBytesMax, batchesMax: recentBatchesMax })
   }
 
   /** The hot path: one Append for each replica in step. */
   proposed(batch: RecordBatch, replicas: Iterable<Progress>, ackNow: boolean): void {
     this.#recent.add(batch)
-    const { inflightBytesMax } = this.#state.timings
+    const { inflightBytesMax } = this.#served.timings
     for (const progress of replicas) {
       if (progress.state !== 'live') continue
       if (progress.congested || !progress.hasRoom(batch.bytes.length, inflightBytesMax)) {
@@ -42,13 +50,47 @@ export class Feed {
     }
   }
 
+  /** The log here has grown by what may not be sent yet; `advanced` says when it may. */
+  logged(batch: RecordBatch): void {
+    this.#recent.add(batch)
+  }
+
+  /** The log here is another one now, or ends earlier. */
+  forget(): void {
+    this.#recent = this.#noRecords()
+  }
+
+  /** More of the log may be sent than before: those in step get it at once. */
+  advanced(replicas: Iterable<Progress>): void {
+    for (const progress of replicas) {
+      if (progress.state === 'live') this.#goOn(progress)
+    }
+  }
+
+  #goOn(progress: Progress): void {
+    const { inflightBytesMax } = this.#served.timings
+    while (progress.sentLsn < this.#served.last.lsn) {
+      const batch = this.#recentFrom(lsnPlus(progress.sentLsn, 1))
+      if (
+        batch === undefined ||
+        progress.congested ||
+        !progress.hasRoom(batch.bytes.length, inflightBytesMax)
+      ) {
+        progress.state = 'catchUp'
+        this.pump(progress)
+        return
+      }
+      this.#send(progress, batch, false)
+    }
+  }
+
   /** Sends what the replica lacks and has room for; asks the log for what is no longer in memory. */
   pump(progress: Progress): void {
     if (progress.congested || (progress.state !== 'live' && progress.state !== 'catchUp')) return
     this.#repair(progress)
     if (progress.state === 'live') return
-    const { inflightBytesMax, readBytesMax } = this.#state.timings
-    const lastLsn = this.#state.last.lsn
+    const { inflightBytesMax, readBytesMax } = this.#served.timings
+    const lastLsn = this.#served.last.lsn
     while (progress.sentLsn < lastLsn) {
       const next = lsnPlus(progress.sentLsn, 1)
       const batch = this.#recentFrom(next)
@@ -126,13 +168,14 @@ export class Feed {
       peer: progress.peer,
       from,
       to,
-      bytesMax: this.#state.timings.readBytesMax,
+      bytesMax: this.#served.timings.readBytesMax,
     })
   }
 
   #recentFrom(lsn: Lsn): RecordBatch | undefined {
     const batch = this.#recent.find(lsn)
-    return batch === undefined ? undefined : this.#from(batch, lsn)
+    // Of one that is not to be sent as a whole, the log has the beginning.
+    return batch === undefined || batch.lastLsn > this.#served.last.lsn ? undefined : this.#from(batch, lsn)
   }
 
   #from(batch: RecordBatch, lsn: Lsn): RecordBatch {
@@ -152,8 +195,11 @@ export class Feed {
 
   #sendMessage(progress: Progress, batch: RecordBatch, ackNow: boolean): void {
     const state = this.#state
+    const { committedLsn, permanentLsn, last } = this.#served
+    // Invariant 22: nothing beyond what is served leaves this site.
+    assert(batch.lastLsn <= last.lsn, 'only what is served is sent')
     progress.sent(batch.firstLsn, batch.lastLsn, batch.bytes.length)
-    progress.toldLsn = state.committedLsn
+    progress.toldLsn = committedLsn
     state.counters.appendsSent++
     state.sendBulk(
       progress.peer,
@@ -163,8 +209,8 @@ export class Feed {
         term: state.term,
         previous: batch.previous,
         lastLsn: batch.lastLsn,
-        committedLsn: state.committedLsn,
-        permanentLsn: state.permanentLsn,
+        committedLsn,
+        permanentLsn,
         ackNow,
       },
       batch.bytes,

@@ -64,7 +64,8 @@ export class HandOvers {
   }
 
   takeOver(message: TakeOver, from: PeerId): StepResult {
-    const master = this.#roles.master
+    const { master, relay } = this.#roles
+    if (relay !== undefined) return relay.takeOver(message, from)
     const progress = master?.attachments.ofPeer(from)
     if (master === undefined || progress?.session !== message.session)
       return ignore('the session is not known')

@@ -1,4 +1,4 @@
-// What a master tells a replica besides records and snapshots: that it is accepted, where the log stands, that it must
+// What whoever serves tells a replica besides records and snapshots: that it is accepted, where the log stands, that it must
 // go. Each from the state of the moment, so that the newest positions and settings are told.
 
 import { assert } from '../base/assert.ts'
@@ -6,14 +6,16 @@ import type { ErrorCode } from '../base/errors.ts'
 import type { PeerId, ServeSettings } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
 import type { Progress } from './progress.ts'
+import type { Served } from './served.ts'
 
 /** `sites`: those that vote, where it is known how many they are. */
 export function sendAccept(
   state: CoreState,
   progress: Progress,
-  options: { readonly settings: ServeSettings; readonly sites: number | undefined },
+  options: { readonly served: Served; readonly settings: ServeSettings; readonly sites: number | undefined },
 ): void {
-  const { databaseId, last, history, site, term, committedLsn, permanentLsn, timings } = state
+  const { databaseId, term } = state
+  const { last, history, committedLsn, permanentLsn, timings, route } = options.served
   assert(databaseId !== undefined, 'a master has a database')
   const { attest, window } = options.settings
   const { heartbeatMs, silenceTimeoutMs } = timings
@@ -25,7 +27,7 @@ export function sendAccept(
     session,
     term,
     databaseId,
-    site,
+    site: route === undefined ? state.site : route.site,
     plan,
     agreedLsn,
     history,
@@ -37,6 +39,7 @@ export function sendAccept(
     heartbeatMs,
     silenceTimeoutMs,
     sites: options.sites ?? 0,
+    route,
   })
 }
 
@@ -44,10 +47,11 @@ export function sendAccept(
 export function sendHeartbeat(
   state: CoreState,
   progress: Progress,
-  options: { readonly settings: ServeSettings; readonly stamp: number | undefined },
+  options: { readonly served: Served; readonly settings: ServeSettings; readonly stamp: number | undefined },
 ): void {
-  const { last, committedLsn, permanentLsn, term } = state
-  const { settings, stamp } = options
+  const { term } = state
+  const { served, settings, stamp } = options
+  const { last, committedLsn, permanentLsn, route } = served
   const { attest, window } = settings
   state.counters.heartbeats++
   progress.toldLsn = committedLsn
@@ -63,6 +67,7 @@ export function sendHeartbeat(
     attest,
     window,
     ackNow: stamp !== undefined,
+    route,
   })
 }
 

@@ -1,59 +1,33 @@
-// The master's role: who attaches, what their acks amount to, and what time does to them. The flow of records is in
-// feed.ts, the commit rule in commitment.ts, a replica's numbers in progress.ts, snapshots in snapshot-sender.ts. Who
-// counts is in voters.ts, who must go in overdue.ts, and what replicas are told in master-messages.ts.
-// docs/protocol.md, sections "Attach", "Stream", "Acks", "Commit rule", "Timeouts".
+// The master's role: what it writes, what the acks of its replicas amount to, and whether it may go on. Those who are
+// attached are in serving.ts, the commit rule is in commitment.ts, who counts in voters.ts.
+// docs/protocol.md, sections "Acks", "Commit rule", "Terms".
 
 import { assert } from '../base/assert.ts'
-import type { RecordBatch, RecordPlace } from '../base/batch.ts'
-import { emptyBytes } from '../base/bytes.ts'
+import type { RecordBatch } from '../base/batch.ts'
 import type { ErrorCode } from '../base/errors.ts'
 import type { Lsn } from '../base/lsn.ts'
 import type { CommitException } from '../base/policy.ts'
 import { countAtLeast } from './acks.ts'
-import { admit } from './admission.ts'
-import { Attachments } from './attachments.ts'
-import { Backlog } from './backlog.ts'
+import type { Attachments } from './attachments.ts'
 import { Commitment, type CommitPositions } from './commitment.ts'
-import {
-  defaultServeSettings,
-  type Gate,
-  type PeerId,
-  type ReplicaView,
-  type ServeSettings,
-} from './core-options.ts'
+import { defaultServeSettings, type Gate, type PeerId, type ServeSettings } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
-import { ignore, type StepResult, stepOk } from './effects.ts'
-import { Feed, type LogReadAnswer } from './feed.ts'
+import { ignore, type StepResult } from './effects.ts'
 import { WriteGate } from './gate.ts'
 import { HandingOver, type Heir } from './handing-over.ts'
 import { Lease } from './lease.ts'
-import { sendAccept, sendDetach, sendHeartbeat } from './master-messages.ts'
-import type { Ack, Detach, GapRequest, Join, SnapshotAck } from './messages.ts'
-import { mustProbe, overdue } from './overdue.ts'
-import { Progress } from './progress.ts'
+import type { Join } from './messages.ts'
+import type { Progress } from './progress.ts'
 import { ReignCheck } from './reign-check.ts'
-import { replicaView } from './replica-view.ts'
-import { type SnapshotRowsAnswer, SnapshotSender } from './snapshot-sender.ts'
+import { OwnLog } from './served.ts'
+import { Serving } from './serving.ts'
 import { Tally } from './tally.ts'
-import { startRetry } from './timings.ts'
 import { Voters } from './voters.ts'
-
-interface DetachOptions {
-  readonly code: ErrorCode
-  readonly message: string
-  /** Tell the replica, and end the connection. */
-  readonly tell: boolean
-  /** Leave the connection: another attachment has taken it over. */
-  readonly keepPeer?: boolean
-  /** Where the next master is, if known. */
-  readonly master?: string
-}
 
 export class Master {
   readonly #state: CoreState
-  readonly #attachments = new Attachments()
-  readonly #feed: Feed
-  readonly #backlog: Backlog
+  /** Those who are attached. */
+  readonly serving: Serving
   readonly #commitment: Commitment
   readonly #voters: Voters
   readonly #tally = new Tally()
@@ -69,18 +43,29 @@ export class Master {
   constructor(state: CoreState, settings: Partial<ServeSettings>) {
     this.#state = state
     this.#settings = { ...defaultServeSettings, ...settings }
-    this.#feed = new Feed(state, () => this.#settings)
     this.#commitment = new Commitment({ committedLsn: state.committedLsn, permanentLsn: state.permanentLsn })
-    const voters = new Voters(state, this.#attachments, () => this.#settings)
-    this.#voters = voters
     this.#gate = new WriteGate(state)
     this.#gate.configured(this.#settings)
-    const attachments = this.#attachments
-    const ask = (progress: Progress): void => this.#heartbeat(progress, true)
+    const serving = new Serving(state, new OwnLog(state), {
+      settings: () => this.#settings,
+      mayVote: (join) => this.#voters.mayVote(join),
+      sites: () => this.#voters.sites,
+      asked: (progress, stamp) => this.#reignCheck.asked(progress, stamp),
+      heard: (progress, stamp) => {
+        this.#lease.granted(progress, stamp)
+        this.#reignCheck.heard(progress, stamp)
+      },
+      isToBeAsked: (progress) => this.#reignCheck.isToBeAsked(progress),
+      changed: () => this.#review(),
+    })
+    this.serving = serving
+    const { attachments } = serving
+    const voters = new Voters(state, attachments, () => this.#settings)
+    this.#voters = voters
+    const ask = (progress: Progress): void => serving.heartbeat(progress, true)
     this.#reignCheck = new ReignCheck({ state, voters, attachments, ask })
     this.#lease = new Lease(state, voters)
     this.#handing = new HandingOver(state, attachments)
-    this.#backlog = new Backlog(state, attachments)
     this.#reignAt = state.now
     this.#review()
   }
@@ -104,7 +89,7 @@ export class Master {
   }
 
   get attachments(): Attachments {
-    return this.#attachments
+    return this.serving.attachments
   }
 
   configure(change: Partial<ServeSettings>): void {
@@ -112,9 +97,7 @@ export class Master {
     this.#settings = { ...before, ...change }
     this.#gate.configured(this.#settings)
     const { attest, window } = this.#settings
-    if (attest !== before.attest || window !== before.window) {
-      for (const progress of this.#attachments.all()) this.#heartbeat(progress, true)
-    }
+    if (attest !== before.attest || window !== before.window) this.serving.tellAll()
     this.#review()
   }
 
@@ -138,11 +121,12 @@ export class Master {
     }
     if (batch.membership !== undefined) {
       this.#voters.checkChange(before, batch.membership, this.hasPermanentInReign)
-      for (const progress of this.#attachments.all()) progress.votes = this.#voters.mayVote(progress.join)
+      for (const progress of this.attachments.all()) progress.votes = this.#voters.mayVote(progress.join)
     }
     if (exceptions.length > 0) this.#commitment.addExceptions(exceptions)
-    this.#backlog.proposed(batch)
-    this.#feed.proposed(batch, this.#attachments.all(), exceptions.length > 0)
+    const { backlog, feed } = this.serving
+    backlog.proposed(batch.lastLsn, batch.bytes.length)
+    feed.proposed(batch, this.attachments.all(), exceptions.length > 0)
     if (this.#settings.mode === 'async' && this.#settings.onFull === 'detach') this.#detachLaggards()
     this.#review()
   }
@@ -156,174 +140,9 @@ export class Master {
     this.#review()
   }
 
-  applied(): void {
-    for (const progress of this.#attachments.all()) progress.snapshot?.openIfReady()
-  }
-
-  // ---- messages
-
+  /** Replicas attach once the reign has begun. */
   join(join: Join, from: PeerId): StepResult {
-    if (!this.#reigns) return ignore('the reign has not begun')
-    const state = this.#state
-    const { maxReplicas } = this.#settings
-    const admission = admit({ state, attachments: this.#attachments, join, from, maxReplicas })
-    switch (admission.kind) {
-      case 'ignore':
-        return ignore(admission.reason)
-      case 'refuse':
-        return this.#refuse(join, from, admission)
-      case 'repeat':
-        admission.progress.heardAt = state.now
-        this.#accept(admission.progress)
-        return stepOk
-      case 'admit':
-        break
-    }
-    const { plan, agreedLsn, resume } = admission
-    for (const progress of admission.replaces) {
-      const tell = progress.peer !== from
-      this.#drop(progress, { code: 'DUPLICATE_SITE', message: 'replaced', tell, keepPeer: !tell })
-    }
-    const isNew = !this.#attachments.hasMet(join.site)
-    const { now, last } = state
-    const progress = new Progress({
-      peer: from,
-      join,
-      votes: this.#voters.mayVote(join),
-      plan,
-      agreedLsn,
-      targetLsn: last.lsn,
-      now,
-      timings: state.timings,
-    })
-    this.#attachments.add(progress)
-    state.counters.joins++
-    this.#accept(progress)
-    state.event({ kind: 'replicaJoined', site: join.site, peer: from, plan })
-    if (plan === 'snapshot') {
-      state.counters.snapshotsSent++
-      progress.snapshot = new SnapshotSender({ state, progress, settings: () => this.#settings, resume })
-    }
-    this.#backlog.retain(this.#settings.attest)
-    this.#review()
-    return isNew ? { kind: 'newSite', site: join.site, data: emptyBytes } : stepOk
-  }
-
-  ack(ack: Ack, from: PeerId): StepResult {
-    const progress = this.#attached(ack, from)
-    if (progress === undefined) return this.#unknownSession(ack.session, from)
-    const state = this.#state
-    state.counters.acksReceived++
-    progress.heardAt = state.now
-    progress.echoed(ack.stamp, state.now)
-    this.#lease.granted(progress, ack.stamp)
-    this.#reignCheck.heard(progress, ack.stamp)
-    if (ack.busy) {
-      progress.waitingSince = state.now
-      return stepOk
-    }
-    if (progress.state === 'snapshot' && !this.#snapshotInstalled(progress, ack)) {
-      return ignore('an ack before the snapshot')
-    }
-    if (!progress.isPlausible(ack)) {
-      this.#drop(progress, {
-        code: 'HANDSHAKE_FAILED',
-        message: `the replica acknowledged LSN ${ack.receivedLsn}, which it was not sent`,
-        tell: true,
-      })
-      this.#review()
-      return ignore('an ack beyond what was sent')
-    }
-    if (progress.state === 'joining') progress.state = 'catchUp'
-    if (progress.acked(ack, state.now)) progress.probe = startRetry(state.timings, state.now)
-    if (progress.state === 'catchUp') this.#feed.pump(progress)
-    if (!progress.inStep) this.#noteInStep(progress)
-    this.#review()
-    return stepOk
-  }
-
-  gapRequest(request: GapRequest, from: PeerId): StepResult {
-    const progress = this.#attached(request, from)
-    if (progress === undefined) return this.#unknownSession(request.session, from)
-    progress.heardAt = this.#state.now
-    this.#feed.gapRequest(progress, request)
-    return stepOk
-  }
-
-  snapshotAck(ack: SnapshotAck, from: PeerId): StepResult {
-    const progress = this.#attached(ack, from)
-    if (progress === undefined) return this.#unknownSession(ack.session, from)
-    progress.heardAt = this.#state.now
-    if (progress.snapshot === undefined) return ignore('no snapshot is under way')
-    progress.snapshot.acked(ack)
-    return stepOk
-  }
-
-  detached(message: Detach, from: PeerId): StepResult {
-    const progress = this.#attached(message, from)
-    this.#attachments.endSession(message.session)
-    if (progress === undefined) return ignore('the session is not known')
-    this.#drop(progress, { code: 'DETACHED', message: message.message, tell: false })
-    this.#review()
-    return stepOk
-  }
-
-  // ---- answers of the driver
-
-  logRead(peer: PeerId, answer: LogReadAnswer): void {
-    const progress = this.#attachments.ofPeer(peer)
-    if (progress === undefined) return
-    const code = this.#feed.logRead(progress, answer)
-    if (code === undefined) return
-    const message = code === 'LOG_TRIMMED' ? 'the log no longer reaches back' : 'the log could not be read'
-    this.#drop(progress, { code, message, tell: true })
-    this.#review()
-  }
-
-  snapshotOpened(peer: PeerId, place: RecordPlace, rowsEstimate: number): void {
-    const progress = this.#attachments.ofPeer(peer)
-    if (progress?.snapshot === undefined) return
-    progress.snapshot.opened(place, rowsEstimate)
-    this.#backlog.retain(this.#settings.attest)
-  }
-
-  snapshotRows(peer: PeerId, answer: SnapshotRowsAnswer): void {
-    this.#attachments.ofPeer(peer)?.snapshot?.gotRows(answer)
-  }
-
-  snapshotFailed(peer: PeerId, reason: string): void {
-    const progress = this.#attachments.ofPeer(peer)
-    if (progress?.snapshot === undefined) return
-    this.#drop(progress, { code: 'SNAPSHOT_FAILED', message: reason, tell: true })
-    this.#review()
-  }
-
-  // ---- connections and time
-
-  disconnected(peer: PeerId): void {
-    const progress = this.#attachments.ofPeer(peer)
-    if (progress === undefined) return
-    this.#drop(progress, { code: 'CONNECTION_CLOSED', message: 'the connection was lost', tell: false })
-    this.#review()
-  }
-
-  congested(peer: PeerId, congested: boolean): void {
-    const progress = this.#attachments.ofPeer(peer)
-    if (progress === undefined || progress.congested === congested) return
-    progress.congested = congested
-    if (congested) return
-    this.#feed.pump(progress)
-    progress.snapshot?.readMore()
-    if (!progress.inStep) this.#noteInStep(progress)
-    this.#review()
-  }
-
-  detach(site: string, options: { code: ErrorCode; message: string }): boolean {
-    const progress = this.#attachments.ofSite(site)
-    this.#attachments.forget(site)
-    if (progress !== undefined) this.#drop(progress, { ...options, tell: true })
-    this.#review()
-    return progress !== undefined
+    return this.#reigns ? this.serving.join(join, from) : ignore('the reign has not begun')
   }
 
   /** In a group that elects: too few members were heard for an election timeout, so another may have been elected. */
@@ -368,156 +187,38 @@ export class Master {
     return undefined
   }
 
-  tick(): void {
-    const state = this.#state
-    const settings = this.#settings
-    const { now, timings } = state
-    const sitesFixed = this.#voters.sites !== undefined
-    let changed = false
-    for (const progress of [...this.#attachments.all()]) {
-      const fault = overdue(progress, { state, settings, sitesFixed })
-      if (fault !== undefined) {
-        this.#drop(progress, { ...fault, tell: true })
-        changed = true
-        continue
-      }
-      const isDue = now - progress.heartbeatAt >= timings.heartbeatMs
-      if (isDue || mustProbe(progress, { state, settings }) || this.#reignCheck.isToBeAsked(progress)) {
-        this.#heartbeat(progress, true)
-      }
-      this.#feed.pump(progress)
-    }
-    this.announceCommit()
-    this.#backlog.retain(this.#settings.attest)
-    if (changed) this.#review()
-  }
-
-  /** Tells the commit position to those who have not heard it with an Append. */
-  announceCommit(): void {
-    const { committedLsn } = this.#state
-    for (const progress of this.#attachments.all()) {
-      if (progress.state !== 'live' && progress.state !== 'catchUp') continue
-      if (progress.toldLsn < committedLsn) this.#heartbeat(progress, false)
-    }
-  }
-
-  /** Asks all replicas to acknowledge what they have, whatever the window. */
-  flushWindow(): void {
-    for (const progress of this.#attachments.all()) {
-      if (progress.state === 'live' || progress.state === 'catchUp') this.#heartbeat(progress, true)
-    }
-  }
-
   /** Ends the role. `heir` has been told already. */
   end(options: { code: ErrorCode; message: string; master?: string; heir?: Progress }): void {
     const { heir, ...why } = options
     if (heir === undefined) this.#handing.failed(why.message)
     else this.#handing.done()
-    for (const progress of [...this.#attachments.all()]) {
-      this.#drop(progress, { ...why, tell: progress !== heir })
+    for (const progress of [...this.attachments.all()]) {
+      this.serving.drop(progress, { ...why, tell: progress !== heir })
     }
   }
 
-  // ---- for the status and receipts
-
-  replicas(): ReplicaView[] {
-    const options = { state: this.#state, lag: this.#backlog.lag, attest: this.#settings.attest }
-    return Array.from(this.#attachments.all(), (progress) => replicaView(progress, options))
-  }
+  // ---- for receipts
 
   /** Sites, this one included, that attest the record at `lsn`. */
   sitesHaving(lsn: Lsn): number {
-    this.#tally.count(this.#attachments.all(), this.#settings)
+    this.#tally.count(this.attachments.all(), this.#settings)
     return 1 + countAtLeast(this.#tally.attested, lsn)
   }
 
   checkInvariants(): void {
-    this.#attachments.checkInvariants()
-    for (const progress of this.#attachments.all()) {
-      progress.checkInvariants(this.#state.last.lsn)
-      progress.snapshot?.checkInvariants()
-    }
+    this.serving.checkInvariants()
     assert(this.#commitment.committedLsn <= this.#state.committedLsn, 'the commit position is the core’s')
   }
 
   // ---- inside
 
-  #attached(message: { session: number }, from: PeerId): Progress | undefined {
-    const progress = this.#attachments.ofPeer(from)
-    return progress?.session === message.session ? progress : undefined
-  }
-
-  /** Lets a replica that thinks it is attached find out at once. */
-  #unknownSession(session: number, from: PeerId): StepResult {
-    const message = 'the session is not known'
-    sendDetach(this.#state, from, { session, code: 'CONNECTION_CLOSED', message })
-    return ignore(message)
-  }
-
-  #refuse(join: Join, to: PeerId, refusal: { code: ErrorCode; message: string }): StepResult {
-    const state = this.#state
-    const { code, message } = refusal
-    state.counters.joinsRefused++
-    state.send(to, { type: 'refuse', session: join.session, term: state.term, code, message, master: '' })
-    state.event({ kind: 'replicaRefused', site: join.site, code, message })
-    if (code !== 'DUPLICATE_MASTER') return { kind: 'joinFailure', code, reason: message }
-    state.event({ kind: 'duplicateMaster', term: state.term, site: join.history.at(-1)?.site })
-    return { kind: 'dupMaster' }
-  }
-
-  #accept(progress: Progress): void {
-    sendAccept(this.#state, progress, { settings: this.#settings, sites: this.#voters.sites })
-  }
-
-  /** The first Ack after a snapshot says that it is installed: the log goes on from its base. */
-  #snapshotInstalled(progress: Progress, ack: Ack): boolean {
-    const base = progress.snapshot?.base
-    if (progress.snapshot === undefined || base === undefined || ack.receivedLsn !== base.lsn) return false
-    progress.snapshot.close()
-    progress.snapshot = undefined
-    progress.beginAfter(base.lsn)
-    progress.state = 'catchUp'
-    return true
-  }
-
-  #noteInStep(progress: Progress): void {
-    if (progress.state !== 'live' || progress.receivedLsn < progress.targetLsn) return
-    progress.inStep = true
-    const lsn = progress.receivedLsn
-    this.#state.event({ kind: 'replicaSynced', site: progress.site, peer: progress.peer, lsn })
-  }
-
-  #heartbeat(progress: Progress, ackNow: boolean): void {
-    const { now } = this.#state
-    if (ackNow) progress.heartbeatAt = now
-    const stamp = ackNow ? progress.drawStamp(now) : undefined
-    if (stamp !== undefined) this.#reignCheck.asked(progress, stamp)
-    sendHeartbeat(this.#state, progress, { settings: this.#settings, stamp })
-  }
-
-  #drop(progress: Progress, options: DetachOptions): void {
-    const state = this.#state
-    const { site, peer, session } = progress
-    const { code, message, master } = options
-    progress.snapshot?.close()
-    this.#attachments.remove(progress)
-    const lsn = state.last.lsn
-    state.counters.detachments++
-    if (options.tell) {
-      sendDetach(state, peer, { session, code, message, ...(master === undefined ? {} : { master }) })
-      if (options.keepPeer !== true) state.emit({ kind: 'disconnect', peer, code, reason: message })
-    }
-    state.event({ kind: 'replicaDetached', site, peer, code, message, lsn })
-    this.#backlog.retain(this.#settings.attest)
-  }
-
   #detachLaggards(): void {
     const { attest, maxLagBytes } = this.#settings
-    for (const progress of [...this.#attachments.all()]) {
-      const lagBytes = this.#backlog.bytesOf(progress, attest)
+    for (const progress of [...this.attachments.all()]) {
+      const lagBytes = this.serving.backlog.bytesOf(progress, attest)
       if (lagBytes <= maxLagBytes) continue
       const message = `the replica lagged by ${lagBytes} bytes`
-      this.#drop(progress, { code: 'LAG_DETACHED', message, tell: true })
+      this.serving.drop(progress, { code: 'LAG_DETACHED', message, tell: true })
     }
   }
 
@@ -525,7 +226,7 @@ export class Master {
   #review(): void {
     const state = this.#state
     const tally = this.#tally
-    tally.count(this.#attachments.all(), this.#settings)
+    tally.count(this.attachments.all(), this.#settings)
     const { inStep, attested, durable, forcedLsn } = tally
     const { sites } = this.#voters
     const positions: CommitPositions = {
@@ -536,7 +237,7 @@ export class Master {
       durable,
       forcedLsn,
       group: { sites: sites ?? 1 + inStep, attached: inStep },
-      sitesKnown: sites ?? 1 + this.#attachments.knownSites,
+      sitesKnown: sites ?? 1 + this.attachments.knownSites,
     }
     if (this.#commitment.advance(this.#settings, positions)) {
       const { committedLsn, permanentLsn } = this.#commitment
@@ -547,10 +248,10 @@ export class Master {
   }
 
   #reviewGate({ inStep, snapshots }: Tally): void {
-    const lagBytes = (): number => this.#backlog.bytesOfSlowest(this.#settings.attest)
+    const lagBytes = (): number => this.serving.backlog.bytesOfSlowest(this.#settings.attest)
     const isHandingOver = this.#handing.isPausing
     this.#gate.review(this.#settings, { inStep, snapshots, lagBytes, isHandingOver })
     // Acks of all that there is, as soon as may be.
-    if (this.#handing.paused(isHandingOver)) this.flushWindow()
+    if (this.#handing.paused(isHandingOver)) this.serving.flushWindow()
   }
 }

@@ -22,7 +22,7 @@ import {
 import { messageLimits } from './message-limits.ts'
 import { MessageReader } from './message-reader.ts'
 import { MessageWriter } from './message-writer.ts'
-import type { Accept, Heartbeat, Join, Message, MessageType, SyncPlan } from './messages.ts'
+import type { Accept, Heartbeat, Join, Message, MessageType, Route, SyncPlan } from './messages.ts'
 
 export const protocolVersion = 1
 
@@ -57,6 +57,8 @@ const joinFlag = {
   lease: 256,
 } as const
 const ackNowFlag = 1
+const acceptRouteFlag = 1
+const heartbeatRouteFlag = 2
 const busyFlag = 1
 const fromMasterFlag = 1
 const resumedFlag = 1
@@ -190,7 +192,7 @@ function writeResume(out: MessageWriter, resume: SnapshotResume): void {
 }
 
 function writeAccept(out: MessageWriter, message: Accept): void {
-  begin(out, message, 0)
+  begin(out, message, message.route === undefined ? 0 : acceptRouteFlag)
   out.text(message.databaseId, limits.siteIdBytesMax)
   out.text(message.site, limits.siteIdBytesMax)
   out.u8(plans.indexOf(message.plan))
@@ -204,10 +206,21 @@ function writeAccept(out: MessageWriter, message: Accept): void {
   out.u32(message.silenceTimeoutMs)
   out.u32(message.sites)
   out.history(message.history)
+  if (message.route !== undefined) writeRoute(out, message.route)
+}
+
+function writeRoute(out: MessageWriter, { site, address, sites, via }: Route): void {
+  assert(via.length > 0 && via.length <= messageLimits.routeSitesMax, 'a route is bounded')
+  out.text(site, limits.siteIdBytesMax)
+  out.text(address, messageLimits.addressBytesMax)
+  out.u32(sites)
+  out.u8(via.length)
+  for (const each of via) out.text(each, limits.siteIdBytesMax)
 }
 
 function writeHeartbeat(out: MessageWriter, message: Heartbeat): void {
-  begin(out, message, message.ackNow ? ackNowFlag : 0)
+  const { route } = message
+  begin(out, message, (message.ackNow ? ackNowFlag : 0) | (route === undefined ? 0 : heartbeatRouteFlag))
   out.place(message.last)
   out.u64(message.sentLsn)
   out.u64(message.committedLsn)
@@ -215,6 +228,7 @@ function writeHeartbeat(out: MessageWriter, message: Heartbeat): void {
   out.u32(message.stamp)
   out.u8(attests.indexOf(message.attest))
   out.u32(message.window)
+  if (route !== undefined) writeRoute(out, route)
 }
 
 const typesByNumber: ReadonlyMap<number, MessageType> = new Map(
@@ -260,7 +274,7 @@ function readMessage(input: MessageReader, head: Head): Message | undefined {
     case typeNumbers.join:
       return readJoin(input, head)
     case typeNumbers.accept:
-      return readAccept(input, envelope)
+      return readAccept(input, head)
     case typeNumbers.refuse:
       return {
         type: 'refuse',
@@ -323,9 +337,10 @@ function readRare(input: MessageReader, { type, flags, envelope }: Head): Messag
 
 const flagsOf: Readonly<Record<number, number>> = {
   [typeNumbers.join]: 511,
+  [typeNumbers.accept]: acceptRouteFlag,
   [typeNumbers.append]: ackNowFlag,
   [typeNumbers.ack]: busyFlag,
-  [typeNumbers.heartbeat]: ackNowFlag,
+  [typeNumbers.heartbeat]: ackNowFlag | heartbeatRouteFlag,
   [typeNumbers.snapshotBegin]: resumedFlag | reignFlag,
   [typeNumbers.detach]: fromMasterFlag,
   ...groupFlags,
@@ -391,7 +406,7 @@ function readResume(input: MessageReader): SnapshotResume {
   return { databaseId, base, reign, afterKey: input.bytes(messageLimits.storeKeyBytesMax).slice() }
 }
 
-function readAccept(input: MessageReader, envelope: Envelope): Accept {
+function readAccept(input: MessageReader, { flags, envelope }: Head): Accept {
   const databaseId = input.name()
   const site = input.name()
   const plan = input.oneOf(plans)
@@ -405,6 +420,11 @@ function readAccept(input: MessageReader, envelope: Envelope): Accept {
   const silenceTimeoutMs = input.u32()
   const sites = input.u32()
   const history = input.history(last.lsn)
+  const route = (flags & acceptRouteFlag) === 0 ? undefined : readRoute(input)
+  input.expect(
+    route === undefined || (route.site === site && route.sites === sites),
+    'a route leads elsewhere',
+  )
   input.expect(agreedLsn <= last.lsn, 'the agreed record is beyond the log')
   input.expect(committedLsn <= last.lsn && permanentLsn <= last.lsn, 'a position is beyond the log')
   input.expect(window > 0 && heartbeatMs > 0 && silenceTimeoutMs > 0, 'a setting is 0')
@@ -425,7 +445,19 @@ function readAccept(input: MessageReader, envelope: Envelope): Accept {
     heartbeatMs,
     silenceTimeoutMs,
     sites,
+    route,
   }
+}
+
+function readRoute(input: MessageReader): Route {
+  const site = input.text(limits.siteIdBytesMax)
+  const address = input.text(messageLimits.addressBytesMax)
+  const sites = input.u32()
+  const count = input.u8()
+  input.expect(count > 0 && count <= messageLimits.routeSitesMax, 'a route has no sites, or too many')
+  const via: string[] = []
+  while (via.length < count && input.fault === '') via.push(input.name())
+  return { site, address, sites, via }
 }
 
 function readAppend(input: MessageReader, { flags, envelope }: Head): Message {
@@ -472,6 +504,7 @@ function readHeartbeat(input: MessageReader, { flags, envelope }: Head): Heartbe
   const stamp = input.u32()
   const attest = input.oneOf(attests)
   const window = input.u32()
+  const route = (flags & heartbeatRouteFlag) === 0 ? undefined : readRoute(input)
   input.expect(
     sentLsn <= last.lsn && committedLsn <= last.lsn && permanentLsn <= last.lsn && window > 0,
     'a position is beyond the log',
@@ -488,6 +521,7 @@ function readHeartbeat(input: MessageReader, { flags, envelope }: Head): Heartbe
     attest,
     window,
     ackNow: (flags & ackNowFlag) !== 0,
+    route,
   }
 }
 

@@ -53,7 +53,7 @@ export class MessageDispatch {
         return this.#roles.group?.refused(message, from) ?? ignore('the session is not known')
       case 'detach':
         if (message.fromMaster) return this.#fromMaster(message, rec, from)
-        return this.#roles.master?.detached(message, from) ?? ignore('this site is not master')
+        return this.#roles.serving?.detached(message, from) ?? ignore('this site is not master')
       default:
         return this.#fromMaster(message, rec, from)
     }
@@ -68,6 +68,7 @@ export class MessageDispatch {
     if (problem !== undefined) {
       return this.#refuseJoin(join, from, this.#roles.master === undefined ? this.#notMasterHere : problem)
     }
+    if (this.#roles.relay !== undefined) return this.#roles.relay.join(join, from)
     // Terms of other databases do not compare.
     if (join.databaseId === state.databaseId && state.databaseId !== undefined) {
       if (join.term > state.term) this.#roles.seeTerm(join.term, undefined)
@@ -97,19 +98,20 @@ export class MessageDispatch {
 
   /** Where whoever looks for the master should ask; '' if this site does not know. */
   get #masterAddress(): string {
-    const { replica } = this.#roles
+    const { replica, relay } = this.#roles
+    if (relay !== undefined) return relay.masterAddress
     if (replica?.master !== undefined) return replica.address ?? ''
     return this.#handOvers.heirAddress ?? replica?.address ?? ''
   }
 
   #fromReplica(message: ReplicaMessage, from: PeerId): StepResult {
     const state = this.#state
+    const isPeers = message.type === 'gapRequest' && this.#roles.replica?.servesOthers === true
+    if (this.#roles.relay !== undefined && !isPeers) return this.#roles.relay.fromReplica(message, from)
     const isAttached = this.#roles.master?.attachments.ofPeer(from)?.session === message.session
     if (isAttached && message.term > state.term) this.#roles.seeTerm(message.term, undefined)
     const { master, replica } = this.#roles
-    if (master === undefined && message.type === 'gapRequest' && replica?.servesOthers === true) {
-      return replica.serveGap(message, from)
-    }
+    if (isPeers && replica !== undefined) return replica.serveGap(message, from)
     if (master === undefined) return this.#notMaster(message, from)
     if (isAttached && message.term < state.term) {
       state.counters.messagesStale++
@@ -117,11 +119,11 @@ export class MessageDispatch {
     }
     switch (message.type) {
       case 'ack':
-        return master.ack(message, from)
+        return master.serving.ack(message, from)
       case 'gapRequest':
-        return master.gapRequest(message, from)
+        return master.serving.gapRequest(message, from)
       case 'snapshotAck':
-        return master.snapshotAck(message, from)
+        return master.serving.snapshotAck(message, from)
     }
   }
 

@@ -11,6 +11,7 @@ export const messageLimits: {
   readonly storeKeyBytesMax: number
   readonly siteDataBytesMax: number
   readonly termMax: number
+  readonly routeSitesMax: number
 } = {
   envelopeBytes: 12,
   codeBytesMax: 64,
@@ -22,4 +23,6 @@ export const messageLimits: {
   storeKeyBytesMax: limits.keyBytesMax + limits.storeNameBytesMax + 16,
   /** Terms beyond this are refused: a broken peer must not use them up. */
   termMax: 0xffff_0000,
+  /** Sites between a master and who is attached to the last of them. */
+  routeSitesMax: 16,
 }

@@ -12,6 +12,21 @@ import type { SnapshotResume } from './core-options.ts'
 import type { Envelope } from './envelope.ts'
 import type { GroupMessage, HandoverRefused } from './group-messages.ts'
 
+/**
+ * How the log of a master comes to those who are attached to another site: a replica that serves in its turn tells them
+ * so in Accept, and in each Heartbeat, because it may change while they are attached.
+ */
+export interface Route {
+  /** The master of the envelope's term; '' while the sender does not know it. */
+  readonly site: string
+  /** Where that one is, as far as the sender knows; else ''. */
+  readonly address: string
+  /** Voting sites of its group; 0 where the operator fixed no number, or nobody has told. */
+  readonly sites: number
+  /** The sites that the log comes through, the sender last. The first follows the master itself, or nobody. */
+  readonly via: readonly string[]
+}
+
 /** Replica to master, repeated until it is answered: who I am and what my log is. */
 export interface Join extends Envelope {
   readonly type: 'join'
@@ -60,6 +75,8 @@ export interface Accept extends Envelope {
   readonly silenceTimeoutMs: number
   /** Voting sites of the group, the master included; 0 where the operator fixed no number. */
   readonly sites: number
+  /** Undefined: the sender is the master. */
+  readonly route: Route | undefined
 }
 
 /** Answer to a Join that leads to nothing. */
@@ -106,6 +123,8 @@ export interface Heartbeat extends Envelope {
   readonly attest: Attest
   readonly window: number
   readonly ackNow: boolean
+  /** Undefined: the sender is the master. */
+  readonly route: Route | undefined
 }
 
 /** Replica to master: send `from` to `to` (or all there is, where `to` is 0) again. */

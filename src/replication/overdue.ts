@@ -1,15 +1,16 @@
-// What time does to an attached replica: whether its master still waits for it, asks again, or lets it go.
+// What time does to an attached replica: whether it is still waited for, asked again, or let go.
 // docs/protocol.md, section "Timeouts".
 
 import type { ErrorCode } from '../base/errors.ts'
 import { dependsOnAttached } from './acks.ts'
 import type { ServeSettings } from './core-options.ts'
-import type { CoreState } from './core-state.ts'
 import type { Progress } from './progress.ts'
+import type { Served } from './served.ts'
 import { backOff, startRetry } from './timings.ts'
 
 interface Facts {
-  readonly state: CoreState
+  readonly now: number
+  readonly served: Served
   readonly settings: ServeSettings
   /** How many sites vote does not depend on who is attached. */
   readonly sitesFixed: boolean
@@ -20,8 +21,8 @@ export function overdue(
   progress: Progress,
   facts: Facts,
 ): { readonly code: ErrorCode; readonly message: string } | undefined {
-  const { state, settings } = facts
-  const { now, timings, last } = state
+  const { now, served, settings } = facts
+  const { timings, last } = served
   if (now - progress.heardAt > timings.silenceTimeoutMs) {
     return { code: 'SILENCE_TIMEOUT', message: `nothing was heard for ${timings.silenceTimeoutMs} ms` }
   }
@@ -51,8 +52,9 @@ function isWaitedFor(progress: Progress, { settings, sitesFixed }: Facts): boole
 }
 
 /** Records wait for an ack: it, or they, may be lost. Asked again after a wait that doubles. */
-export function mustProbe(progress: Progress, { state, settings }: Omit<Facts, 'sitesFixed'>): boolean {
-  const { now, timings, last } = state
+export function mustProbe(progress: Progress, facts: Omit<Facts, 'sitesFixed'>): boolean {
+  const { now, served, settings } = facts
+  const { timings, last } = served
   if (progress.state !== 'live' && progress.state !== 'catchUp') return false
   if (progress.attested(settings.attest) >= last.lsn) {
     progress.probe = startRetry(timings, now)

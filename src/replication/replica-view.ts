@@ -1,16 +1,16 @@
 // A replica as the status shows it.
 
+import type { Lsn } from '../base/lsn.ts'
 import type { Attest } from '../base/policy.ts'
 import type { ReplicaView } from './core-options.ts'
-import type { CoreState } from './core-state.ts'
 import type { LagMeter } from './lag-meter.ts'
 import type { Progress } from './progress.ts'
 
 export function replicaView(
   progress: Progress,
-  options: { state: CoreState; lag: LagMeter; attest: Attest },
+  options: { now: number; lastLsn: Lsn; lag: LagMeter; attest: Attest },
 ): ReplicaView {
-  const { state, lag, attest } = options
+  const { now, lastLsn, lag, attest } = options
   const { snapshot, join } = progress
   const lsn = progress.attested(attest)
   return {
@@ -25,9 +25,9 @@ export function replicaView(
     receivedLsn: progress.receivedLsn,
     durableLsn: progress.durableLsn,
     appliedLsn: progress.appliedLsn,
-    lagRecords: state.last.lsn - lsn,
+    lagRecords: Math.max(0, lastLsn - lsn),
     lagBytes: lag.bytesAfter(lsn),
-    lagMs: lag.msAfter(lsn, state.now),
+    lagMs: lag.msAfter(lsn, now),
     roundTripMs: progress.roundTripMs,
     attachedAt: progress.attachedAt,
     heardAt: progress.heardAt,

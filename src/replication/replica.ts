@@ -9,7 +9,7 @@ import { assert } from '../base/assert.ts'
 import type { RecordPlace } from '../base/batch.ts'
 import type { ErrorCode } from '../base/errors.ts'
 import { type Lsn, noLsn, noTerm, type Term } from '../base/lsn.ts'
-import { acceptProblem } from './accept-check.ts'
+import { acceptProblem, loopProblem } from './accept-check.ts'
 import { AckSender } from './ack-sender.ts'
 import type { FollowOptions, LeaseTerms, PeerId } from './core-options.ts'
 import { type CoreState, samePlace } from './core-state.ts'
@@ -28,7 +28,16 @@ import type { Handover, HeardMaster } from './group-messages.ts'
 import { HeardCommit } from './heard-commit.ts'
 import { joinRequest } from './join-request.ts'
 import { knownCode } from './message-codec.ts'
-import type { Accept, Append, Detach, GapRequest, Heartbeat, MasterMessage, Refuse } from './messages.ts'
+import type {
+  Accept,
+  Append,
+  Detach,
+  GapRequest,
+  Heartbeat,
+  MasterMessage,
+  Refuse,
+  Route,
+} from './messages.ts'
 import { PeerServing } from './peer-serving.ts'
 import { RecordIntake } from './record-intake.ts'
 import { SnapshotReceiver } from './snapshot-receiver.ts'
@@ -61,6 +70,8 @@ export class Replica {
   /** The data here is to be replaced by that of another database: its terms do not compare with ours. */
   #foreignTerm: Term | undefined
   #accept: Accept | undefined
+  /** How the log comes here, where the other side is not its master. */
+  #route: Route | undefined
   #snapshot: SnapshotReceiver | undefined
   #watch: SyncWatch | undefined
   #joinRetry: Retry
@@ -97,12 +108,32 @@ export class Replica {
   }
 
   get master(): { site: string; term: Term; address: string | undefined } | undefined {
-    const accept = this.#accept
-    return accept && { site: accept.site, term: this.#term, address: this.#options.address }
+    const site = this.#masterSite
+    return site === '' ? undefined : { site, term: this.#term, address: this.address }
   }
 
+  /** '' while it is not known. */
+  get #masterSite(): string {
+    return this.#route?.site ?? this.#accept?.site ?? ''
+  }
+
+  /** Where the master is; where that is not known, whom this site is attached to. */
   get address(): string | undefined {
-    return this.#options.address
+    const { address = '' } = this.#route ?? {}
+    return address === '' ? this.#options.address : address
+  }
+
+  /** For those who are attached here in their turn; undefined before this site is accepted, and once it leaves. */
+  get source(): Route | undefined {
+    const accept = this.#accept
+    if (accept === undefined || this.#phase === 'ended' || this.#stopAfter !== undefined) return undefined
+    const { address = this.#options.address ?? '', sites = accept.sites, via = [] } = this.#route ?? {}
+    return { site: this.#masterSite, address, sites, via }
+  }
+
+  /** The data here is being replaced this very moment. */
+  get isInstalling(): boolean {
+    return this.#snapshot?.isInstalling === true
   }
 
   /** The driver is changing the log or the store. */
@@ -112,10 +143,9 @@ export class Replica {
 
   /** The master, if it has accepted this site and was heard within `withinMs`. */
   heardMaster(withinMs: number): HeardMaster | undefined {
-    const accept = this.#accept
-    if (accept === undefined || this.#phase === 'ended' || this.#stopAfter !== undefined) return undefined
-    if (this.#state.now - this.#heardAt > withinMs) return undefined
-    return { site: accept.site, term: this.#term, address: this.#options.address ?? '' }
+    const { source } = this
+    if (source === undefined || this.#state.now - this.#heardAt > withinMs) return undefined
+    return { site: source.site, term: this.#term, address: source.address }
   }
 
   /** Every record that the attach was about is here and readable. */
@@ -143,7 +173,12 @@ export class Replica {
     this.#heardAt = this.#state.now
     if (message.type === 'accept') return this.#accepted(message)
     if (this.#accept === undefined) return ignore('the Accept has not come')
-    if (message.term > this.#term) this.#adopt(message.term)
+    if (this.#route !== undefined) {
+      const refusal = this.#passedOn(message, this.#route)
+      if (refusal !== undefined) return refusal
+    } else if (message.term > this.#term) {
+      this.#adopt(message.term, this.#accept.site)
+    }
     switch (message.type) {
       case 'append':
         return this.#appended(message, rec)
@@ -164,9 +199,49 @@ export class Replica {
     return this.#state.databaseId === undefined || this.#options.replace === true
   }
 
-  #adopt(term: Term): void {
-    if (this.#foreignTerm === undefined) this.#state.raiseTerm(term, this.#accept?.site)
+  #adopt(term: Term, master: string | undefined): void {
+    if (this.#foreignTerm === undefined) this.#state.raiseTerm(term, master)
     else this.#foreignTerm = term
+  }
+
+  /** Whoever passes the log on names its master in heartbeats: a new term is known here with the first of them. */
+  #passedOn(message: MasterMessage, before: Route): StepResult | undefined {
+    const { term } = message
+    const route = message.type === 'heartbeat' ? message.route : undefined
+    if (route === undefined) {
+      return term > this.#term ? ignore('the master of the new term is not known yet') : undefined
+    }
+    const loop = loopProblem(route, this.#state.site)
+    if (loop !== undefined) return this.#quitFor(loop)
+    const isNewTerm = term > this.#term
+    if (isNewTerm) {
+      // What a snapshot brings belongs to a master.
+      if (route.site === '' && this.#snapshot !== undefined) return ignore('the term has no master yet')
+      this.#adopt(term, route.site === '' ? undefined : route.site)
+    } else if (route.site !== '') {
+      const chosen = this.#foreignTerm === undefined ? (this.#state.termMaster ?? '') : before.site
+      if (chosen !== '' && chosen !== route.site) {
+        this.#state.event({ kind: 'duplicateMaster', term, site: route.site })
+        const text = `site ${chosen} is master of term ${term} too`
+        return this.#quitFor({ code: 'DUPLICATE_MASTER', message: text })
+      }
+      if (this.#foreignTerm === undefined) this.#state.chooseMaster(route.site)
+    }
+    this.#route = route
+    if (isNewTerm || route.site !== before.site || route.address !== before.address) this.#tellMaster()
+    return undefined
+  }
+
+  #quitFor(problem: { readonly code: ErrorCode; readonly message: string }): StepResult {
+    this.#quit({ reason: 'handshake-refused', ...problem })
+    return { kind: 'joinFailure', code: problem.code, reason: problem.message }
+  }
+
+  #tellMaster(): void {
+    const { master, source } = this
+    if (master === undefined || source === undefined) return
+    const sites = source.sites === 0 ? undefined : source.sites
+    this.#state.event({ kind: 'newMaster', ...master, sites })
   }
 
   #staleMaster(term: Term): StepResult {
@@ -281,19 +356,14 @@ export class Replica {
       return { kind: 'joinFailure', code: 'SNAPSHOT_REFUSED', reason: message }
     }
     this.#accept = accept
+    this.#route = accept.route
     if (accept.databaseId !== state.databaseId) this.#foreignTerm = accept.term
     else if (accept.term > state.term) state.raiseTerm(accept.term, accept.site)
     else state.chooseMaster(accept.site)
     this.#silenceTimeoutMs = Math.min(this.#silenceTimeoutMs, accept.silenceTimeoutMs)
     this.#acks.agree(accept)
     state.event({ kind: 'connected', peer: this.peer })
-    state.event({
-      kind: 'newMaster',
-      site: accept.site,
-      term: accept.term,
-      address: this.#options.address,
-      sites: accept.sites === 0 ? undefined : accept.sites,
-    })
+    this.#tellMaster()
     this.#watch = new SyncWatch({
       state,
       how: howOf[accept.plan],
@@ -319,7 +389,7 @@ export class Replica {
       this.#snapshot = new SnapshotReceiver({
         state,
         databaseId: accept.databaseId,
-        master: accept.site,
+        master: () => this.#masterSite,
         term: () => this.#term,
         agreedLsn: accept.databaseId === state.databaseId ? this.#sharedLsn(accept) : undefined,
         mayFallBack: this.#options.replace === true || this.#options.snapshot === true,

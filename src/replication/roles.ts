@@ -1,5 +1,6 @@
 // Which role a site has - master, replica or none - and beside it its part in a group: how each begins and ends, and
-// what that means for the term and for the election. What a role does is in master.ts, replica.ts and group-side.ts.
+// what that means for the term and for the election. What a role does is in master.ts, replica.ts and group-side.ts. A site
+// that is not master may serve in its turn, whether it follows one at the moment or not: relay.ts.
 //
 // Invariant 16: a site has one role. Who ends a reign writes no more from the effect `steppedDown` on, and only then
 // the term is raised: the barrier of the new term may take as long as the disk takes.
@@ -15,6 +16,7 @@ import {
   type GroupOptions,
   givenSettings,
   type PeerId,
+  type RelayOptions,
   type ServeOptions,
 } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
@@ -22,7 +24,9 @@ import type { StepDownReason } from './effects.ts'
 import type { HeardMaster, SiteActivity } from './group-messages.ts'
 import { type GroupHooks, GroupSide } from './group-side.ts'
 import { Master } from './master.ts'
+import { Relay } from './relay.ts'
 import { Replica } from './replica.ts'
+import type { Serving } from './serving.ts'
 
 export type Role = 'none' | 'master' | 'replica'
 
@@ -44,6 +48,7 @@ export class Roles implements GroupHooks {
   readonly #state: CoreState
   #master: Master | undefined
   #replica: Replica | undefined
+  #relay: Relay | undefined
   #group: GroupSide | undefined
   /** Where this site serves. */
   #address: string | undefined
@@ -65,6 +70,16 @@ export class Roles implements GroupHooks {
 
   get replica(): Replica | undefined {
     return this.#replica
+  }
+
+  /** This site serves in its turn. */
+  get relay(): Relay | undefined {
+    return this.#relay
+  }
+
+  /** Those who are attached here, whichever way it serves. */
+  get serving(): Serving | undefined {
+    return this.#master?.serving ?? this.#relay?.serving
   }
 
   get group(): GroupSide | undefined {
@@ -134,6 +149,7 @@ export class Roles implements GroupHooks {
       const message = `the rows here are complete only with LSN ${state.readableLsn}, which this site does not have`
       throw new CoterieError('SYNCING', message)
     }
+    this.stopRelaying({ code: 'RELAY_CHANGED', message: `site ${state.site} becomes master` })
     this.#address = address
     state.useTimings(timings)
     if (this.#master === undefined) this.#master = new Master(state, settings)
@@ -231,6 +247,22 @@ export class Roles implements GroupHooks {
     this.#replica = new Replica(this.#state, options)
   }
 
+  // ---- serving in turn
+
+  /** INVALID_STATE on a master, or where it serves already. */
+  serveInTurn(options: RelayOptions): void {
+    if (this.#master !== undefined || this.#relay !== undefined) {
+      throw new CoterieError('INVALID_STATE', `site ${this.#state.site} serves already`)
+    }
+    this.#relay = new Relay(this.#state, options, () => this.#replica)
+  }
+
+  stopRelaying(why: { code: ErrorCode; message: string }): void {
+    const relay = this.#relay
+    this.#relay = undefined
+    relay?.end(why)
+  }
+
   /** A replica that has come to its end leaves the site without a role. */
   dropEnded(): void {
     if (this.#replica?.hasEnded === true) this.#replica = undefined
@@ -261,14 +293,16 @@ export class Roles implements GroupHooks {
   // ---- what concerns every part
 
   disconnected(peer: PeerId, cause: string): void {
-    this.#master?.disconnected(peer)
+    this.#master?.serving.disconnected(peer)
+    this.#relay?.disconnected(peer)
     if (this.#replica?.peer === peer) this.#replica.disconnected(cause)
     this.#group?.disconnected(peer)
   }
 
   /** But for the group: its turn comes when all this is settled. */
   tick(): void {
-    this.#master?.tick()
+    this.#master?.serving.tick()
+    this.#relay?.tick()
     if (this.#master?.hasLostMajority === true)
       this.stepDown('no-majority', 'too few members of the group are heard')
     this.#replica?.tick()

@@ -16,7 +16,8 @@ const progressEveryMs = 250
 export interface SnapshotReceiverOptions {
   readonly state: CoreState
   readonly databaseId: string
-  readonly master: string
+  /** The master of that term. */
+  readonly master: () => string
   /** The term of the database once it is installed. */
   readonly term: () => Term
   /** The last record shared with the master's log; undefined where the data here is foreign or none. */
@@ -43,6 +44,7 @@ export class SnapshotReceiver {
   #isHalted = false
   /** What the installation makes durable; a higher term that is seen meanwhile is persisted after it. */
   #installedTerm: Term = noTerm
+  #installedMaster = ''
   rows = 0
   bytes = 0
 
@@ -64,6 +66,11 @@ export class SnapshotReceiver {
     this.#heldBytes = 0
   }
 
+  /** What is here is being replaced this very moment. */
+  get isInstalling(): boolean {
+    return this.#phase === 'installing'
+  }
+
   /** The state that the rows are of; 0 before the master has said. */
   get snapshotLsn(): Lsn {
     return this.#begin?.snapshotLsn ?? noLsn
@@ -75,13 +82,14 @@ export class SnapshotReceiver {
       this.#phase === 'installing' && this.#begin !== undefined,
       'a snapshot is installed when it is whole',
     )
-    const { databaseId, master } = this.#options
+    const { databaseId } = this.#options
     const { base, history, snapshotLsn, snapshotReign } = this.#begin
     assert(samePlace(place, base), 'the log goes on from the base')
     const term = this.#options.term()
+    const master = this.#installedMaster
     this.#state.replaced({ databaseId, term: this.#installedTerm, master, base, history })
     if (snapshotLsn > base.lsn) this.#state.mixRows({ lsn: snapshotLsn, reign: snapshotReign })
-    if (term > this.#state.term) this.#state.raiseTerm(term, master)
+    if (term > this.#state.term) this.#state.raiseTerm(term, this.#options.master())
     this.#state.event({ kind: 'snapshotDone', rows: this.rows, bytes: this.bytes, lsn: base.lsn })
   }
 
@@ -216,8 +224,10 @@ export class SnapshotReceiver {
     if (begin === undefined || end === undefined || end.chunks !== this.#storedIndex) return
     if (end.rows !== this.rows) return
     this.#phase = 'installing'
-    const { databaseId, master, agreedLsn } = this.#options
+    const { databaseId, agreedLsn } = this.#options
     this.#installedTerm = this.#options.term()
+    const master = this.#options.master()
+    this.#installedMaster = master
     this.#state.emit({
       kind: 'snapshotInstall',
       databaseId,

@@ -1,15 +1,16 @@
-// The master's side of a snapshot: reads rows through the driver, sends them in chunks within a window, and keeps the
+// The side of a snapshot that gives it: reads rows through the driver, sends them in chunks within a window, and keeps the
 // chunks that are not stored yet, because an iterator cannot go back. docs/protocol.md, section "Snapshot".
 
 import { assert } from '../base/assert.ts'
 import type { RecordPlace } from '../base/batch.ts'
 import { crc32 } from '../base/checksum.ts'
 import { entryAt, historyUpTo } from '../base/history.ts'
-import type { Lsn } from '../base/lsn.ts'
+import { type Lsn, noLsn } from '../base/lsn.ts'
 import type { PeerId, ServeSettings, SnapshotResume } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
 import { bulkHints } from './effects.ts'
 import type { SnapshotAck, SnapshotBegin } from './messages.ts'
+import type { Served } from './served.ts'
 import { backOff, type Retry, startRetry } from './timings.ts'
 
 /** Chunks that are sent again at one time, so that a slow replica is not flooded with what it has. */
@@ -42,6 +43,7 @@ export interface SnapshotTaker {
 
 export interface SnapshotSenderOptions {
   readonly state: CoreState
+  readonly served: Served
   readonly progress: SnapshotTaker
   readonly settings: () => ServeSettings
   readonly resume: SnapshotResume | undefined
@@ -49,11 +51,15 @@ export interface SnapshotSenderOptions {
 
 export class SnapshotSender {
   readonly #state: CoreState
+  readonly #served: Served
   readonly #progress: SnapshotTaker
   readonly #settings: () => ServeSettings
   #resume: SnapshotResume | undefined
-  /** waiting: for the store to have what the replica has; opened: for the replica's staging to be ready. */
-  #phase: 'waiting' | 'opening' | 'opened' | 'sending' | 'sent' = 'waiting'
+  /**
+   * waiting: for the store to have what the replica has; held: until the rows may be given; opened: for the replica's
+   * staging to be ready.
+   */
+  #phase: 'waiting' | 'opening' | 'held' | 'opened' | 'sending' | 'sent' = 'waiting'
   #begin: SnapshotBegin | undefined
   /** Invariant: sent and not stored, by index without a hole. */
   #chunks: Chunk[] = []
@@ -72,11 +78,12 @@ export class SnapshotSender {
   constructor(options: SnapshotSenderOptions) {
     const { state, progress, resume } = options
     this.#state = state
+    this.#served = options.served
     this.#progress = progress
     this.#settings = options.settings
     // The rows of the first part are of no use to a store that is older than they are.
     this.#resume = resume !== undefined && resume.base.lsn <= state.appliedLsn ? resume : undefined
-    this.#retry = startRetry(state.timings, state.now)
+    this.#retry = startRetry(options.served.timings, state.now)
     this.#movedAt = state.now
     progress.retainLsn = ((this.#resume?.base.lsn ?? state.appliedLsn) + 1) as Lsn
     this.openIfReady()
@@ -120,8 +127,16 @@ export class SnapshotSender {
       rowsEstimate,
       resumed: this.#resume !== undefined,
     }
-    this.#phase = 'opened'
+    this.#phase = 'held'
     this.#resume = undefined
+    this.beginIfServed()
+  }
+
+  /** Rows are given once the record that they are of is one that is served. */
+  beginIfServed(): void {
+    const rowsLsn = this.#begin?.snapshotLsn ?? noLsn
+    if (this.#phase !== 'held' || rowsLsn > this.#served.last.lsn) return
+    this.#phase = 'opened'
     this.#restart()
     this.#sendBegin()
   }
@@ -154,7 +169,8 @@ export class SnapshotSender {
 
   /** Asks for more rows if the window has room. */
   readMore(): void {
-    const { timings, now } = this.#state
+    const { now } = this.#state
+    const { timings } = this.#served
     if (this.#phase !== 'sending' || this.#reading || this.#progress.congested) return
     if (now < this.#readNotBefore) return
     if (this.#chunks.length >= timings.snapshotWindowChunksMax) return
@@ -171,7 +187,7 @@ export class SnapshotSender {
   }
 
   acked(ack: SnapshotAck): void {
-    if (this.#phase === 'waiting' || this.#phase === 'opening' || ack.receivedIndex >= this.#nextIndex) return
+    if (!this.hasBegun || ack.receivedIndex >= this.#nextIndex) return
     if (this.#phase === 'opened') {
       this.#phase = 'sending'
       this.#restart()
@@ -192,10 +208,17 @@ export class SnapshotSender {
     this.readMore()
   }
 
+  /** The replica has been told of it. */
+  get hasBegun(): boolean {
+    return this.#phase === 'opened' || this.#phase === 'sending' || this.#phase === 'sent'
+  }
+
   /** Sends again what may be lost. Returns true if the replica has taken nothing for too long. */
   tick(): boolean {
-    const { timings, now } = this.#state
+    const { now } = this.#state
+    const { timings } = this.#served
     this.openIfReady()
+    this.beginIfServed()
     this.readMore()
     const waits = this.#phase === 'opened' || this.#chunks.length > 0 || this.#phase === 'sent'
     if (!waits || this.#progress.congested) return false
@@ -214,7 +237,7 @@ export class SnapshotSender {
   }
 
   #restart(): void {
-    this.#retry = startRetry(this.#state.timings, this.#state.now)
+    this.#retry = startRetry(this.#served.timings, this.#state.now)
     this.#movedAt = this.#state.now
   }
 

@@ -4,6 +4,7 @@
 //   site NAME [db]              a site; with `db` it has the database already
 //   serve NAME option=value     takes mastership (ServeOptions)     configure NAME option=value
 //   promote NAME option=value   leaves whom it follows, then serves
+//   relay NAME option=value     serves in its turn (RelayOptions)   unrelay NAME
 //   follow NAME MASTER [flag]   attaches (FollowOptions)            leave NAME stop|cancel
 //   write NAME text ...         proposes one batch; `acks=one` or `durability=memory` make the last record an exception
 //   run MS                      lets time pass                      flush NAME
@@ -89,6 +90,12 @@ class ScriptRunner {
         cluster.get(name).step((core) => core.leave({ now, kind: 'cancel' }))
         this.#refusable(name, () => cluster.serve(name, optionsOf(rest)))
         return
+      case 'relay':
+        this.#refusable(name, () => cluster.get(name).serveInTurn(optionsOf(rest)))
+        return
+      case 'unrelay':
+        cluster.get(name).step((core) => core.stopServingInTurn(now))
+        return
       case 'configure':
         cluster.get(name).step((core) => core.configure({ ...optionsOf(rest), now }))
         return
@@ -97,6 +104,9 @@ class ScriptRunner {
         return
       case 'leave':
         cluster.get(name).step((core) => core.leave({ now, kind: rest[0] === 'stop' ? 'stop' : 'cancel' }))
+        return
+      case 'takeover':
+        cluster.get(name).step((core) => core.askTakeOver({ address: rest[0] ?? name, now }))
         return
       case 'write':
         this.#write(cluster.get(name), rest)
@@ -146,9 +156,6 @@ class ScriptRunner {
         return true
       case 'transfer':
         this.#refusable(name, () => group.handOver(cluster.get(name), rest[0] ?? ''))
-        return true
-      case 'takeover':
-        cluster.get(name).step((core) => core.askTakeOver({ address: rest[0] ?? name, now }))
         return true
       case 'stepdown':
         this.#refusable(name, () => cluster.get(name).step((core) => core.stepDown(now)))

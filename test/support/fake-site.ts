@@ -14,6 +14,7 @@ import { Core } from '../../src/replication/core.ts'
 import type {
   FollowOptions,
   PeerId,
+  RelayOptions,
   ServeOptions,
   SnapshotResume,
 } from '../../src/replication/core-options.ts'
@@ -526,6 +527,14 @@ export class FakeSite {
     })
     this.finishPersist()
     this.#propose([{ isTerm: true, text: this.name }])
+  }
+
+  /** Serves in its turn, as a driver that knows what is permanent and where that ends. */
+  serveInTurn(options: Omit<RelayOptions, 'end'> = {}): void {
+    const { now } = this.world
+    const lsn = Math.min(this.core.permanentLsn, this.core.durableLsn)
+    const end = lsn === this.disk.base.lsn ? this.disk.base : this.recordAt(lsn)?.place
+    this.step((core) => core.serveInTurn({ ...options, end, now }))
   }
 
   /** What a driver does at the effect `elected`. False if another term has begun meanwhile. */

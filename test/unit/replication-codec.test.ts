@@ -121,6 +121,12 @@ const join: fc.Arbitrary<Message> = fc
     } satisfies Join
   })
 
+/** How the log comes to those who are attached to a replica. */
+const route = fc.option(
+  fc.record({ site: name, address: name, sites: u32, via: fc.array(name, { minLength: 1, maxLength: 16 }) }),
+  { nil: undefined },
+)
+
 const accept: fc.Arbitrary<Message> = fc
   .record({
     ...envelope,
@@ -134,10 +140,21 @@ const accept: fc.Arbitrary<Message> = fc
     heartbeatMs: positive,
     silenceTimeoutMs: positive,
     sites: positive,
+    route,
   })
-  .map(({ log: { last, history }, part, ...rest }) => {
+  .map(({ log: { last, history }, part, route, ...rest }) => {
     const some = Math.floor(part * last.lsn) as Lsn
-    return { type: 'accept', ...rest, last, history, agreedLsn: some, committedLsn: some, permanentLsn: some }
+    const way = route && { ...route, site: rest.site, sites: rest.sites }
+    return {
+      type: 'accept',
+      ...rest,
+      route: way,
+      last,
+      history,
+      agreedLsn: some,
+      committedLsn: some,
+      permanentLsn: some,
+    }
   })
 
 /** Messages that belong to no attachment. */
@@ -242,7 +259,7 @@ const message: fc.Arbitrary<Message> = fc.oneof(
       return { type: 'ack' as const, ...rest, receivedLsn: high, durableLsn: middle, appliedLsn: low }
     }),
   fc
-    .record({ ...envelope, last: place, stamp: u32, attest, window: positive, ackNow: flag })
+    .record({ ...envelope, last: place, stamp: u32, attest, window: positive, ackNow: flag, route })
     .map(({ last, ...rest }) => {
       const { lsn: end } = last
       return {

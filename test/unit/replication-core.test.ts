@@ -114,6 +114,7 @@ function acceptOf(change: Partial<Accept> & { count?: number } = {}): Accept {
     heartbeatMs: 500,
     silenceTimeoutMs: 10_000,
     sites: 0,
+    route: undefined,
     ...rest,
   }
 }

@@ -530,6 +530,7 @@ function acceptOf(core: Bench['core'], change: Partial<Accept>): Accept {
     heartbeatMs: 100,
     silenceTimeoutMs: 10_000,
     sites: 3,
+    route: undefined,
     ...change,
   }
 }
