@@ -200,7 +200,8 @@ const extremeDbHa: readonly Line[] = [
     'a master and its replica may be two handles of one process',
   ],
   ['A26b', 'now', 'replica in the same process, without a network', 'the `memory://` transport'],
-  ['A26c', 'later', 'cascade, partial replication', 'a replica may `serve()`; views with a filter'],
+  ['A26c', 'now', 'cascade', 'a replica may `serve()` in its turn'],
+  ['A26d', 'later', 'partial replication', 'views with a filter'],
   [
     'A27a',
     'now',

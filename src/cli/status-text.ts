@@ -22,6 +22,7 @@ export function statusText(status: PortStatus, holderPid: number | undefined): s
     ['site', status.site],
     ['term', String(status.term)],
   ]
+  if (status.addresses.length > 0) pairs.push(['serves at', status.addresses.join(', ')])
   const master = group === undefined ? status.master : masterText(group)
   if (master !== undefined) pairs.push(['master', master])
   if (group !== undefined) pairs.push(['majority', electionsText(group)])

@@ -10,7 +10,7 @@ export type Stopped = Extract<Effect, { kind: 'stopped' }>
 /** How the program itself ends an attachment. */
 export type Leaving = 'stop' | 'cancel' | 'promote'
 
-/** `moved` to another master, or to hear what became of a `takeOver`. */
+/** `moved` to another master, or the same one has become another; or to hear what became of a `takeOver`. */
 export type ReattachReason = 'moved' | 'takeOver'
 
 /** `address`: another master than before. `retry`: it was attaching again already, and has not reached the end of that. */
@@ -18,10 +18,12 @@ export type NextAttach =
   | { readonly how: ReattachReason; readonly address: string | undefined }
   | { readonly how: 'retry'; readonly address: string | undefined; readonly cause: CoterieError }
 
-/** Refusals that may be over in a moment: the named master has not heard yet that it is one, or holds a dead attachment. */
+/** Refusals that may be over in a moment: who is asked is not ready yet, or holds a dead attachment. */
 const passing: ReadonlySet<ErrorCode> = new Set([
   'NOT_MASTER',
   'DUPLICATE_SITE',
+  'RELAY_BEHIND',
+  'RELAY_CHANGED',
   'HANDSHAKE_FAILED',
   'CONNECT_TIMEOUT',
   'CONNECTION_CLOSED',
@@ -44,6 +46,7 @@ export function nextAttach(
     if (code === undefined || !passing.has(code)) return undefined
     return { how: 'retry', address, cause: new CoterieError(code, message) }
   }
+  if (code === 'RELAY_CHANGED' && reason === 'detached-by-master') return { how: 'moved', address: undefined }
   const hasMoved = reason === 'replaced' || code === 'NOT_MASTER'
   if (hasMoved && address !== undefined && reason !== 'handshake-refused') return { how: 'moved', address }
   const isInDoubt = reason === 'connection-lost' || reason === 'cancelled' || code === 'NOT_MASTER'

@@ -11,7 +11,7 @@
 
 import { assert } from '../base/assert.ts'
 import { Emitter, EventQueue } from '../base/emitter.ts'
-import { asError, CoterieError, isCoterieError } from '../base/errors.ts'
+import { asError, CoterieError, type ErrorCode, isCoterieError } from '../base/errors.ts'
 import { checkOptions } from '../base/options.ts'
 import type { CoreEvent } from '../replication/effects.ts'
 import { parseAddress } from '../transport/address.ts'
@@ -226,7 +226,7 @@ export class Attachment<Db extends Attachable = Attachable>
       case 'newMaster':
         this.#letIn()
         db.site.roles
-          .becomeReplica(this.#address, event.sites)
+          .becomeReplica(event.address ?? this.#address, event.sites)
           .catch((error: unknown) => db.site.engine.fail(error))
         this.emit('newMaster', { site: event.site, term: event.term })
         return
@@ -241,7 +241,7 @@ export class Attachment<Db extends Attachable = Attachable>
         return
       }
       case 'handOverFailed':
-        if (event.site === db.site.site) this.#failTakeOver(new CoterieError(event.code, event.message))
+        if (event.site === db.site.site) this.#failTakeOver(refusalOf(event, db.site.masterAddress))
         return
       default:
         tellSync(this, event)
@@ -327,7 +327,7 @@ export class Attachment<Db extends Attachable = Attachable>
    * `stopped` says `became-master`.
    *
    * TRANSFER_FAILED: the master has refused, or could not hand over in time; nothing has changed and the attachment
-   * goes on. CONNECTION_CLOSED: the connection broke while the answer was due and the master was not reached again
+   * goes on. NOT_MASTER, naming the master: so it is where this site is attached to a replica that serves in its turn. CONNECTION_CLOSED: the connection broke while the answer was due and the master was not reached again
    * in `connectTimeoutMs`, so that it is unknown whether it has given up; the attachment has ended, and `promote` makes
    * this site the master if the old one is none any more. INVALID_STATE, ADDRESS_IN_USE, ABORTED.
    */
@@ -488,6 +488,15 @@ export class Attachment<Db extends Attachable = Attachable>
     await this.stop()
     if (this.#ownsDb) await this.#db?.close()
   }
+}
+
+/** Of a takeover; whoever is no master itself is not the one to ask. */
+function refusalOf(
+  { code, message }: { readonly code: ErrorCode; readonly message: string },
+  master: string | undefined,
+): CoterieError {
+  const details = code === 'NOT_MASTER' && master !== undefined ? { master } : {}
+  return new CoterieError(code, message, { details })
 }
 
 function abortedBy(signal: AbortSignal): CoterieError {

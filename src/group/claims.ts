@@ -40,7 +40,7 @@ export function borrowedId(
   // What is malformed is the core's to refuse.
   if (!decoded.ok) return undefined
   const { message } = decoded
-  const site = 'site' in message ? message.site : undefined
+  const site = claimedId(message)
   if (site === undefined || proved.includes(site)) return undefined
   const names = proved.length === 0 ? 'no name' : proved.join(', ')
   const text = `the certificate of the site that calls itself '${site}' bears ${names}`
@@ -53,6 +53,12 @@ export function borrowedId(
     answer: isAnswer ? detach(message, term, text) : refusal,
     instead: isAnswer ? refusal : undefined,
   }
+}
+
+/** Who passes a log on names its master; it is itself the last on the way. */
+function claimedId(message: Message): string | undefined {
+  if (message.type === 'accept' && message.route !== undefined) return message.route.via.at(-1)
+  return 'site' in message ? message.site : undefined
 }
 
 function refuse({ session }: Message, term: Term, message: string): Uint8Array {

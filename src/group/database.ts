@@ -31,9 +31,10 @@ import type { AnyAttachment, Attachable } from './attachment.ts'
 import type { DatabaseEvents } from './events.ts'
 import { Group } from './group.ts'
 import type { JoinOptions } from './join-options.ts'
-import { Master, type MasterSetting, type ServeOptions } from './master.ts'
+import { Master, type MasterSetting } from './master.ts'
 import { Replication } from './replication.ts'
 import type { ReplicationOptions } from './replication-options.ts'
+import type { ServeOptions } from './serve-options.ts'
 import type { Site } from './site.ts'
 import { type DatabaseStatus, databaseStatus } from './status.ts'
 import type { TakeOverOptions, TakeOverResult } from './taking-over.ts'
@@ -97,7 +98,8 @@ export class Database<K = string, V = string>
     this.#engine = engine
     this.#parts = parts
     const witness = new Witness(engine.host.timers)
-    this.masterSetting = { site: this.site, transports: this.transports, witness }
+    const serving = (): Master | undefined => this.#master
+    this.masterSetting = { site: this.site, transports: this.transports, witness, serving }
     const { events } = this.site
     events.on('role', (event) => this.#events.emit('role', event))
     events.on('failed', (error) => this.#events.emit('failed', error))
@@ -208,22 +210,29 @@ export class Database<K = string, V = string>
 
   /**
    * Lets others attach (eXtremeDB's mco_HA_attach_replica; Berkeley DB's repmgr_start as master). A replica that is
-   * not attached is promoted by it. ADDRESS_INVALID, ADDRESS_IN_USE, INVALID_STATE while attached or serving.
+   * not attached is promoted by it.
+   *
+   * A replica that is attached stays one and serves in its turn (eXtremeDB's cascade): it passes on what is permanent, and
+   * keeps those who attach to it when it loses its master, until it has one again. They count for nothing with the master.
+   * When it becomes master itself, it goes on serving at the same addresses. OPTION_INVALID for options that only a master
+   * can keep: `sites`, `acks`, `attest`, `quorum`, `mode`, `maxLagBytes`, `onFull`, `window`, `ackTimeoutMs`,
+   * `detachTimeoutMs`, `initialSync`, `allowTakeOver`, `handOverTimeoutMs`. An attachment may end at any moment, so a
+   * program that means this says `inTurn: true`, which never promotes.
+   *
+   * ADDRESS_INVALID, ADDRESS_IN_USE, INVALID_STATE while serving, in a group, or where `inTurn` does not fit the role.
    */
   async serve(options: ServeOptions): Promise<Master> {
     this.#assertStaysOpen()
     this.#assertNoGroup()
     this.#assertOfNoGroup()
     await this.#whenBecomeMaster()
-    if (this.#attachment !== undefined) {
-      throw new CoterieError('INVALID_STATE', 'an attached replica cannot serve: stop or promote it first')
-    }
     if (this.#master !== undefined || this.#isStarting)
       throw new CoterieError('INVALID_STATE', 'this database is being served already')
+    const inTurn = this.#servesInTurn(options)
     this.#isStarting = true
     let master: Master
     try {
-      master = await Master.start(this.masterSetting, options)
+      master = await Master.start(this.masterSetting, options, { inTurn })
     } finally {
       this.#isStarting = false
     }
@@ -233,6 +242,17 @@ export class Database<K = string, V = string>
     }
     this.adoptMaster(master)
     return master
+  }
+
+  #servesInTurn({ inTurn }: ServeOptions): boolean {
+    const isAttached = this.#attachment !== undefined
+    if (inTurn === true && !isAttached && this.site.role !== 'replica') {
+      throw new CoterieError('INVALID_STATE', 'only a replica serves in its turn: attach this database first')
+    }
+    if (inTurn === false && isAttached) {
+      throw new CoterieError('INVALID_STATE', 'an attached replica is no master: stop or promote it first')
+    }
+    return inTurn ?? isAttached
   }
 
   /** Who was given the mastership writes some moments before its attachment has ended. */
@@ -332,7 +352,7 @@ export class Database<K = string, V = string>
     throw new CoterieError('INVALID_STATE', message)
   }
 
-  /** What `serve` returned, while it serves. */
+  /** What `serve` returned, while it serves, as master or in its turn. */
   get master(): Master | undefined {
     return this.#master
   }
@@ -344,7 +364,7 @@ export class Database<K = string, V = string>
   /**
    * Makes this replica the master by the operator's hand, in a new term: the attachment, if there is one, ends with
    * `became-master`. Nobody else is asked; promote the site that has the most, and only when the old master is
-   * gone. Then `serve()` lets the others attach. Without `sites` the group is as large as its last master said; in
+   * gone. Then `serve()` lets the others attach; where it has served in its turn, it goes on. Without `sites` the group is as large as its last master said; in
    * one of a fixed size nothing becomes permanent before the others have it, so that a wrong choice can be undone.
    * On a site that is master already it changes nothing.
    */
@@ -359,7 +379,12 @@ export class Database<K = string, V = string>
     const { durability } = this.#engine
     const sites = options.sites ?? this.site.groupSites
     if (!this.site.isWriter) {
-      await this.site.roles.reign('master', { durability, ...(sites === undefined ? {} : { sites }) })
+      const serving = this.#master?.asMaster
+      await this.site.roles.reign('master', {
+        ...serving,
+        durability,
+        ...(sites === undefined ? {} : { sites }),
+      })
     }
     return { term: this.site.core.term, lsn: this.site.core.lastLsn }
   }
@@ -402,7 +427,7 @@ export class Database<K = string, V = string>
     this.#assertNoGroup()
     if (this.#attachment !== undefined)
       throw new CoterieError('INVALID_STATE', 'this database is attached already')
-    if (this.#master !== undefined || this.#isStarting) {
+    if (this.#master?.isInTurn === false || this.#isStarting) {
       throw new CoterieError(
         'INVALID_STATE',
         'a database that is being served cannot attach: stop serving first',
@@ -485,6 +510,7 @@ export class Database<K = string, V = string>
     this.#engine.assertOpen()
     return databaseStatus(this.site, {
       attached: this.#attachment !== undefined,
+      addresses: this.#master?.addresses ?? [],
       group: this.#group?.status(),
     })
   }

@@ -4,105 +4,18 @@
 import { assert } from '../base/assert.ts'
 import { Emitter } from '../base/emitter.ts'
 import { CoterieError, isCoterieError } from '../base/errors.ts'
-import {
-  abortSignal,
-  checkOptions,
-  eitherOf,
-  listOf,
-  type OptionRules,
-  oneOf,
-  text,
-  truth,
-  wholeNumber,
-} from '../base/options.ts'
-import type { AckPolicy, Attest } from '../base/policy.ts'
-import { commitRules } from '../database/named-store.ts'
+import { checkOptions, wholeNumber } from '../base/options.ts'
 import type { ServeOptions as CoreServeOptions } from '../replication/core-options.ts'
-import { type LinkOptions, linkOptionsOf, linkRules } from '../transport/link-options.ts'
+import { type LinkOptions, linkOptionsOf } from '../transport/link-options.ts'
 import type { TransportRegistry } from '../transport/registry.ts'
 import type { Listener } from '../transport/transport.ts'
 import type { MasterEvents } from './events.ts'
 import { Links } from './links.ts'
+import { checkInTurn, coreOptions, inTurnOptions, type ServeOptions, serveRules } from './serve-options.ts'
 import type { Site } from './site.ts'
 import { type ReplicaStatus, replicaStatus } from './status.ts'
 import { type Transferred, transferTo } from './transferring.ts'
 import type { Witness } from './witness.ts'
-
-export interface ServeOptions extends LinkOptions {
-  /** Where to listen: `tcp://host:port` or `host:port`; port 0 takes a free one. Several at once are fine. */
-  readonly listen: string | readonly string[]
-  /** Sites of the group, this one included. Default: this one and the replicas attached now. */
-  readonly sites?: number
-  /** Which replicas must attest a commit before it resolves. Default `quorum`. */
-  readonly acks?: AckPolicy
-  /** What an ack attests. Default `durable`. */
-  readonly attest?: Attest
-  /** The gate: with fewer attached replicas than this, writes are refused with NO_QUORUM. Default 0. */
-  readonly quorum?: number
-  /** More are refused with TOO_MANY_REPLICAS. Default 64. */
-  readonly maxReplicas?: number
-  /** `async`: commits do not wait for replicas, which may lag by `maxLagBytes`. Default `sync`. */
-  readonly mode?: 'sync' | 'async'
-  /** Default 16 MiB. */
-  readonly maxLagBytes?: number
-  /** What happens to a write when a replica lags more: it waits, the replica goes, the write is refused. */
-  readonly onFull?: 'wait' | 'detach' | 'reject'
-  /** One ack serves so many transactions; a commit may resolve while that many less one lack theirs. Default 1. */
-  readonly window?: number
-  /** How long a commit waits for acks before OUTCOME_UNKNOWN. Default 10,000. */
-  readonly ackTimeoutMs?: number
-  /** How long a replica may take to attach, or its snapshot to make progress. Default 60,000. */
-  readonly initialTimeoutMs?: number
-  /** A replica that is heard but takes nothing is detached after so long. Default 60,000. */
-  readonly sendTimeoutMs?: number
-  /** How long `stop` waits for commits under way. Default 10,000. */
-  readonly detachTimeoutMs?: number
-  /** A replica of which nothing is heard for so long is detached. Default 10,000. */
-  readonly silenceTimeoutMs?: number
-  /** How often the master speaks when it has nothing to say. Default 500. */
-  readonly heartbeatMs?: number
-  /** `blocking`: writes wait while a replica takes its snapshot. Default `live`. */
-  readonly initialSync?: 'live' | 'blocking'
-  /** Rows in one chunk of a snapshot. Default 100. */
-  readonly chunkRecords?: number
-  /** Bytes in one chunk of a snapshot. Default 100 KiB. */
-  readonly chunkBytes?: number
-  /** Pause between chunks, to spare a link. Default 0. */
-  readonly chunkDelayMs?: number
-  /** Whether a replica that asks for it becomes master in this one's place. Default true. */
-  readonly allowTakeOver?: boolean
-  /** How long writes may wait for a hand-over before it is given up. Default 5,000. */
-  readonly handOverTimeoutMs?: number
-  /** Stops serving when it aborts. */
-  readonly signal?: AbortSignal
-}
-
-export const serveRules: OptionRules = {
-  ...linkRules,
-  listen: eitherOf(text, listOf(text)),
-  sites: wholeNumber(1, 1000),
-  acks: commitRules.acks as OptionRules[string],
-  attest: oneOf('received', 'durable', 'applied'),
-  quorum: wholeNumber(0, 1000),
-  maxReplicas: wholeNumber(0, 10_000),
-  mode: oneOf('sync', 'async'),
-  maxLagBytes: wholeNumber(1),
-  onFull: oneOf('wait', 'detach', 'reject'),
-  window: wholeNumber(1, 1_000_000),
-  ackTimeoutMs: wholeNumber(1),
-  initialTimeoutMs: wholeNumber(1),
-  sendTimeoutMs: wholeNumber(1),
-  detachTimeoutMs: wholeNumber(1),
-  silenceTimeoutMs: wholeNumber(10),
-  heartbeatMs: wholeNumber(5),
-  initialSync: oneOf('live', 'blocking'),
-  chunkRecords: wholeNumber(1, 100_000),
-  chunkBytes: wholeNumber(1024, 16 * 1024 * 1024),
-  chunkDelayMs: wholeNumber(0, 60_000),
-  allowTakeOver: truth,
-  handOverTimeoutMs: wholeNumber(1),
-  signal: abortSignal,
-}
 
 const detachTimeoutMsDefault = 10_000
 const ackTimeoutMsDefault = 10_000
@@ -124,11 +37,13 @@ export interface MasterSetting {
   readonly site: Site
   readonly transports: TransportRegistry
   readonly witness: Witness
+  /** What serves this database now, as master or in its turn. */
+  readonly serving: () => Master | undefined
 }
 
 type EndFacts = Pick<ServeEnd, 'cause' | 'by' | 'master'>
 
-/** A database that others can attach to. */
+/** A database that others can attach to: a master, or a replica that serves in its turn. */
 export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
   /** Where it really listens, for `attachMaster`. */
   readonly addresses: readonly string[]
@@ -155,13 +70,18 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
     this.#watch()
   }
 
-  /** ADDRESS_INVALID, ADDRESS_IN_USE; then nothing has changed. */
-  static async start(setting: MasterSetting, serve: ServeOptions): Promise<Master> {
+  /** `inTurn`: this site stays the replica that it is. ADDRESS_INVALID, ADDRESS_IN_USE; then nothing has changed. */
+  static async start(setting: MasterSetting, serve: ServeOptions, how: { inTurn: boolean }): Promise<Master> {
     const { site } = setting
     checkOptions('serve', serve, serveRules)
     if (serve.listen === undefined) throw new CoterieError('OPTION_INVALID', "serve needs 'listen'")
+    if (how.inTurn) checkInTurn(serve)
     const listeners = await bind(setting, serve.listen, linkOptionsOf(serve))
     try {
+      if (how.inTurn) {
+        await site.roles.serveInTurn(inTurnOptions(serve))
+        return new Master(setting, serve, listeners)
+      }
       const { durability } = site.engine
       await site.roles.changeReign('master', { ...coreOptions(serve, listeners[0]?.address), durability })
       site.engine.ackTimeoutMs = serve.ackTimeoutMs ?? ackTimeoutMsDefault
@@ -214,13 +134,17 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
           isGiven,
         )
       }),
+      // Whoever writes for itself alone has nobody to pass it on to.
+      events.on('role', ({ role }) => {
+        if (role === 'standalone') void this.#finish('stopped', {})
+      }),
       events.on('failed', (cause) => {
         if (engine.failure !== undefined) void this.#finish('failed', { cause })
       }),
     )
     // What came between the begin of the reign and now was heard by nobody.
     if (engine.failure !== undefined) void this.#finish('failed', { cause: engine.failure })
-    else if (!this.#site.isWriter) {
+    else if (!this.#site.isWriter && !this.isInTurn) {
       const cause = new CoterieError('REPLACED', 'another site has become master in a higher term')
       void this.#finish('replaced', { cause })
     }
@@ -232,6 +156,21 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
       signal.addEventListener('abort', abort, { once: true })
       this.#offs.push(() => signal.removeEventListener('abort', abort))
     }
+  }
+
+  /** This site is a replica, and passes on what it gets. */
+  get isInTurn(): boolean {
+    return this.#site.core.isServingInTurn
+  }
+
+  /** Internal: how it goes on when this site, which serves in its turn, becomes master. */
+  get asMaster(): CoreServeOptions {
+    return coreOptions(this.#options, this.addresses[0])
+  }
+
+  #needMaster(): void {
+    if (!this.isInTurn) return
+    throw this.#site.writeGate.whyNotWriter() ?? new CoterieError('NOT_MASTER', 'this site is not master')
   }
 
   /** Every replica: its state, positions, lag, traffic and round trip. */
@@ -252,14 +191,19 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
     this.#site.detach({ site, code: 'DETACHED', message })
   }
 
-  /** Changes the gate at run time. */
+  /** Changes the gate at run time. NOT_MASTER on a replica that serves in its turn. */
   setQuorum(quorum: number): void {
     checkOptions('setQuorum', { quorum }, serveRules)
+    this.#needMaster()
     this.#site.configure({ quorum })
   }
 
-  /** Asks the replicas to acknowledge at once what their window has gathered; resolves when all is committed. */
+  /**
+   * Asks the replicas to acknowledge at once what their window has gathered; resolves when all is committed. NOT_MASTER on
+   * a replica that serves in its turn.
+   */
   async flushWindow(): Promise<void> {
+    this.#needMaster()
     const { engine } = this.#site
     engine.flush()
     this.#site.flushWindow()
@@ -288,18 +232,20 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
    * `replaced`. The other site takes writes as soon as it has heard of it.
    *
    * TRANSFER_FAILED: it is not attached, did not catch up in `timeoutMs` (`handOverTimeoutMs`), or has gone: then
-   * nothing has changed, and those who wait go on here. INVALID_STATE while a hand-over is under way.
+   * nothing has changed, and those who wait go on here. INVALID_STATE while a hand-over is under way. NOT_MASTER on a
+   * replica that serves in its turn.
    */
   async transfer(site: string, options: { readonly timeoutMs?: number } = {}): Promise<Transferred> {
     checkOptions('transfer', options, { timeoutMs: wholeNumber(1) })
     if (this.#ending !== undefined) throw new CoterieError('NOT_MASTER', 'this site serves no more')
+    this.#needMaster()
     return await transferTo(this.#site, { heir: site, timeoutMs: options.timeoutMs })
   }
 
   /**
    * Stops listening, gives commits under way up to `detachTimeoutMs` to be confirmed, and detaches the replicas. The
    * database stays open. It goes on taking writes, for itself alone, unless `sites` was given: the master of a group
-   * of a fixed size takes none before `serve()` or `standalone()`.
+   * of a fixed size takes none before `serve()` or `standalone()`. A replica that serves in its turn stays attached.
    */
   async stop(): Promise<void> {
     await this.#finish('stopped', {})
@@ -318,7 +264,8 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
     try {
       this.#site.cancelHandOver('the master stops serving')
       if (!keepsListening) await Promise.all(this.#listeners.map((listener) => listener.close()))
-      if (reason !== 'failed') {
+      if (this.isInTurn && reason !== 'failed') await this.#site.roles.stopServingInTurn()
+      else if (reason !== 'failed') {
         await this.#site.roles.stopServing({ waitMs: reason === 'stopped' ? detachTimeoutMs : 0 })
       }
     } catch (error) {
@@ -346,20 +293,4 @@ export async function bind(
   for (const address of addresses) links.check(address)
   await witness.end()
   return await links.listen(addresses)
-}
-
-/** What `serve` means for the core. */
-export function coreOptions(serve: Partial<ServeOptions>, address: string | undefined): CoreServeOptions {
-  const { listen, signal, detachTimeoutMs, ackTimeoutMs, initialTimeoutMs, sendTimeoutMs, ...rest } = serve
-  const { silenceTimeoutMs, heartbeatMs, allowTakeOver, handOverTimeoutMs, ...more } = rest
-  const { tls, secret, key, insecure, multicast, compression, ...core } = more
-  const timings = {
-    ...(ackTimeoutMs === undefined ? {} : { ackTimeoutMs }),
-    ...(initialTimeoutMs === undefined ? {} : { initialTimeoutMs, snapshotTimeoutMs: initialTimeoutMs }),
-    ...(sendTimeoutMs === undefined ? {} : { stuckTimeoutMs: sendTimeoutMs }),
-    ...(silenceTimeoutMs === undefined ? {} : { silenceTimeoutMs }),
-    ...(heartbeatMs === undefined ? {} : { heartbeatMs }),
-    ...(handOverTimeoutMs === undefined ? {} : { handOverTimeoutMs }),
-  }
-  return { ...core, timings, ...(address === undefined ? {} : { address }) }
 }

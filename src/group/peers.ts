@@ -13,6 +13,8 @@ import type { SiteSteps } from './site-steps.ts'
 
 interface Peer {
   readonly connection: Connection
+  /** The other side has connected, not this one. */
+  readonly accepted: boolean
   joined: boolean
 }
 
@@ -81,7 +83,7 @@ export class Peers {
   /** `trusted`: the operator chose this address, so its messages may be large. */
   add(connection: Connection, options: { trusted: boolean }): PeerId {
     const id = ++this.#lastPeer
-    const peer: Peer = { connection, joined: options.trusted }
+    const peer: Peer = { connection, accepted: !options.trusted, joined: options.trusted }
     this.#peers.set(id, peer)
     connection.acceptFramesUpTo(options.trusted ? limits.frameBytesMax : limits.handshakeFrameBytesMax)
     connection.handlers = {
@@ -201,8 +203,16 @@ export class Peers {
   }
 
   async endAll(): Promise<void> {
-    const connections = [...this.#peers.values()].map((peer) => peer.connection)
-    this.#peers.clear()
-    await Promise.all(connections.map((connection) => connection.end()))
+    await this.#end([...this.#peers])
+  }
+
+  /** Those that others have made; the one to this site's own master stays. */
+  async endAccepted(): Promise<void> {
+    await this.#end([...this.#peers].filter(([, peer]) => peer.accepted))
+  }
+
+  async #end(peers: readonly [PeerId, Peer][]): Promise<void> {
+    for (const [id] of peers) this.#peers.delete(id)
+    await Promise.all(peers.map(([, { connection }]) => connection.end()))
   }
 }

@@ -6,12 +6,13 @@
 // When a reign ends, whoever waits for a commit is told that its outcome is unknown, unless it could be settled before.
 
 import { assert } from '../base/assert.ts'
+import type { RecordPlace } from '../base/batch.ts'
 import { CoterieError, isCoterieError } from '../base/errors.ts'
-import { noTerm, type Term } from '../base/lsn.ts'
+import { type Lsn, noTerm, type Term } from '../base/lsn.ts'
 import { aborted } from '../database/aborted.ts'
 import type { SiteRole, SiteState } from '../database/site-state.ts'
 import type { Core } from '../replication/core.ts'
-import type { GroupOptions, ServeOptions } from '../replication/core-options.ts'
+import type { GroupOptions, RelayOptions, ServeOptions } from '../replication/core-options.ts'
 import type { Effect } from '../replication/effects.ts'
 import type { AckMeter } from './ack-meter.ts'
 import type { EffectLoop } from './effect-loop.ts'
@@ -35,6 +36,8 @@ export class Roles {
   readonly #parts: RolesParts
   /** A reign that is beginning. */
   #reigning: Promise<void> | undefined
+  /** How this site serves in its turn; undefined where it does not. */
+  #inTurn: Omit<RelayOptions, 'end' | 'master'> | undefined
 
   constructor(site: SiteSteps, parts: RolesParts) {
     this.#site = site
@@ -121,8 +124,11 @@ export class Roles {
         standing.sites = before.sites
       }
       if (how.elected) site.step(() => this.#core.electionLost(site.now()))
+      // The core has sent those away who were attached; they find this site as it was.
+      if (this.#inTurn !== undefined) await this.#beginInTurn(this.#inTurn)
       throw error
     }
+    this.#inTurn = undefined
     this.#parts.writeGate.update()
     site.events.emit('role', { role, term })
   }
@@ -241,6 +247,52 @@ export class Roles {
   #endReign(why: string, how: { readonly unseated: boolean }): void {
     this.#site.engine.endReign(why, how)
     this.#parts.questions.reignOver(why)
+  }
+
+  // ---- serving in turn ---------------------------------------------------------------------------------------
+
+  /** Lets others attach to this replica, until it stops or reigns. INVALID_STATE on a master. */
+  async serveInTurn(options: Omit<RelayOptions, 'end' | 'master'>): Promise<void> {
+    await this.#beginInTurn(options)
+    this.#inTurn = options
+  }
+
+  async #beginInTurn(options: Omit<RelayOptions, 'end' | 'master'>): Promise<void> {
+    const site = this.#site
+    const end = await this.#permanentPlace()
+    const { masterAddress: address, sites } = this.#parts.standing
+    const master = {
+      ...(address === undefined ? {} : { address }),
+      ...(sites === undefined ? {} : { sites }),
+    }
+    this.#parts.loop.attempt(() => this.#core.serveInTurn({ ...options, end, master, now: site.now() }))
+  }
+
+  /** Of the last record that is permanent and on this disk; undefined where the log does not have it any more. */
+  async #permanentPlace(): Promise<RecordPlace | undefined> {
+    const { engine } = this.#site
+    while (engine.hasData) {
+      const { parts } = engine
+      const { permanentLsn, durableLsn } = this.#core
+      try {
+        const place = await parts.log.placeOf(Math.min(permanentLsn, durableLsn) as Lsn)
+        if (engine.hasData && engine.parts === parts) return place
+      } catch (error) {
+        if (isCoterieError(error, 'LOG_TRIMMED')) return undefined
+        // A snapshot has replaced the log that was being read.
+        if (!engine.hasData || engine.parts === parts) throw error
+      }
+    }
+    return undefined
+  }
+
+  /** Sends those away who are attached; this site stays what it is. */
+  async stopServingInTurn(): Promise<void> {
+    const site = this.#site
+    this.#inTurn = undefined
+    site.step(() => this.#core.stopServingInTurn(site.now()))
+    await this.#parts.loop.idle()
+    await this.#parts.peers.endAccepted()
   }
 
   // ---- replica, and one of a group ---------------------------------------------------------------------------

@@ -256,7 +256,8 @@ export class Site implements Replicator, SiteSteps {
   }
 
   #report(event: CoreEvent): void {
-    if (event.kind === 'replicaDetached') {
+    // Nobody's commits wait for those who are attached to a replica.
+    if (event.kind === 'replicaDetached' && this.core.role === 'master') {
       this.#detachments.push({ site: event.site, code: event.code, lsn: event.lsn, at: this.now() })
       if (this.#detachments.length > 100) this.#detachments.shift()
     }

@@ -50,6 +50,8 @@ export interface DatabaseStatus {
   /** It takes writes, or would at the next one. */
   readonly writable: boolean
   readonly attached: boolean
+  /** Where it serves, as master or, while its role is `replica`, in its turn; empty where it does not. */
+  readonly addresses: readonly string[]
   readonly site: string
   readonly databaseId: string | undefined
   readonly term: number
@@ -65,6 +67,7 @@ export interface DatabaseStatus {
   readonly logBytes: number
   /** Commits that wait to be confirmed. */
   readonly waitingCommits: number
+  /** Those who are attached here, to a master or to a replica that serves in its turn. */
   readonly replicas: readonly ReplicaStatus[]
   /** While it is in a group: the whole of it, on any of its sites. */
   readonly group: GroupStatus | undefined
@@ -87,10 +90,14 @@ export interface DatabaseStatus {
 
 export function databaseStatus(
   site: Site,
-  more: { readonly attached: boolean; readonly group: GroupStatus | undefined },
+  more: {
+    readonly attached: boolean
+    readonly addresses: readonly string[]
+    readonly group: GroupStatus | undefined
+  },
 ): DatabaseStatus {
   const { engine, core, replicas } = site
-  const { attached, group } = more
+  const { attached, addresses, group } = more
   const { state } = engine.folder
   const parts = engine.hasData ? engine.parts : undefined
   const durableLsn = parts?.log.durableLsn ?? noLsn
@@ -100,6 +107,7 @@ export function databaseStatus(
       (engine.failure ?? engine.stall) === undefined &&
       (site.isWriter || site.writeGate.whyNotWriter() === undefined),
     attached,
+    addresses,
     site: site.site,
     databaseId: state?.databaseId,
     term: core.term,

@@ -8,20 +8,23 @@ import { parseAddress } from '../transport/address.ts'
 import { linkOptionsOf } from '../transport/link-options.ts'
 import type { Listener } from '../transport/transport.ts'
 import type { StopResult } from './events.ts'
-import { bind, coreOptions, Master, type MasterSetting, type ServeOptions, serveRules } from './master.ts'
+import { bind, Master, type MasterSetting } from './master.ts'
+import { coreOptions, type ServeOptions, serveRules } from './serve-options.ts'
 
 /**
  * How this site goes on as master. Without `listen` it takes writes, but nobody can attach before `serve()`. Options for
  * links that are not given are those of the attachment.
  */
-export interface TakeOverOptions extends Partial<ServeOptions> {
+export interface TakeOverOptions extends Omit<Partial<ServeOptions>, 'inTurn'> {
   /** Where the others reach this site. Default: the first of `listen`, with its real port. */
   readonly advertise?: string
   /** How long the master may take to answer. Default 10,000. */
   readonly timeoutMs?: number
 }
 
-export const takeOverRules: OptionRules = { ...serveRules, advertise: text, timeoutMs: wholeNumber(1) }
+const { inTurn: _inTurn, ...masterRules } = serveRules
+
+export const takeOverRules: OptionRules = { ...masterRules, advertise: text, timeoutMs: wholeNumber(1) }
 
 export interface TakeOverResult {
   readonly term: number
@@ -29,7 +32,7 @@ export interface TakeOverResult {
   readonly lsn: number
   /** From asking until this site took writes: writes paused for less. Undefined if the master began it. */
   readonly pausedMs?: number
-  /** With `listen`. */
+  /** With `listen`, or where this site has served in its turn. */
   readonly master?: Master
 }
 
@@ -76,13 +79,19 @@ export class TakingOver {
 
   get #address(): string {
     const { advertise } = this.#options
-    return advertise === undefined ? (this.#listeners[0]?.address ?? '') : parseAddress(advertise).text
+    if (advertise !== undefined) return parseAddress(advertise).text
+    return this.#listeners[0]?.address ?? this.#setting.serving()?.addresses[0] ?? ''
   }
 
-  /** ADDRESS_IN_USE. */
+  /** ADDRESS_IN_USE; INVALID_STATE where this site serves in its turn, and goes on at those addresses. */
   async listen(): Promise<void> {
     const { listen } = this.#options
     if (listen === undefined) return
+    const serving = this.#setting.serving()
+    if (serving !== undefined) {
+      const message = `this site serves at ${serving.addresses.join(', ')}, and goes on there: leave out 'listen'`
+      throw new CoterieError('INVALID_STATE', message)
+    }
     const listeners = await bind(this.#setting, listen, linkOptionsOf(this.#options))
     // The master may have handed over of its own accord meanwhile, or the attachment may have ended.
     if (this.#isSettled) await Promise.all(listeners.map((listener) => listener.close()))
@@ -106,11 +115,11 @@ export class TakingOver {
     const { advertise: _, timeoutMs: __, ...serve } = this.#options
     await reignAsGiven(this.#setting, serve, this.#address)
     const [first] = this.#listeners
-    const master =
-      first === undefined
-        ? undefined
-        : Master.goOn(this.#setting, { ...serve, listen: first.address }, this.#listeners)
-    if (master !== undefined) adopt(master)
+    let master = this.#setting.serving()
+    if (first !== undefined) {
+      master = Master.goOn(this.#setting, { ...serve, listen: first.address }, this.#listeners)
+      adopt(master)
+    }
     this.#isSettled = true
     const { term } = site.core
     this.#resolve?.({
@@ -147,8 +156,12 @@ export async function reignAsGiven(
   const { site } = setting
   const sites = serve.sites ?? site.groupSites
   const { durability } = site.engine
+  const before = setting.serving()?.asMaster ?? {}
+  const now = coreOptions(serve, address === '' ? undefined : address)
   await site.roles.reignElected({
-    ...coreOptions(serve, address === '' ? undefined : address),
+    ...before,
+    ...now,
+    timings: { ...before.timings, ...now.timings },
     ...(sites === undefined ? {} : { sites }),
     durability,
   })

@@ -83,7 +83,7 @@ test('[A1 A26a A23c] an open database attaches over TCP, follows, and takes no w
     'NOT_MASTER',
     db.transact((tx) => tx.put('mine', '1')),
   )
-  await failsWith('INVALID_STATE', db.serve({ listen: '127.0.0.1:0' }))
+  await failsWith('INVALID_STATE', db.serve({ listen: '127.0.0.1:0', inTurn: false }))
   await failsWith('INVALID_STATE', attachTo(t, master, db).synced)
   controller.abort()
   assert.equal((await attachment.stopped).reason, 'cancelled')

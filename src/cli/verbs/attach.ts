@@ -5,7 +5,7 @@
 // `coterie takeover` on the same path make the running process the master; so does a master that hands over to it.
 
 import type { Command } from 'commander'
-import { isCoterieError } from '../../base/errors.ts'
+import { CoterieError, isCoterieError } from '../../base/errors.ts'
 import type { Attachment, Master, StopResult } from '../../index.ts'
 import { type CommandRun, defineVerb, type VerbContext } from '../command.ts'
 import { ControlServer } from '../control/control-server.ts'
@@ -35,6 +35,7 @@ interface AttachVerbOptions extends ServingOptions {
   readonly connectTimeout?: number
   readonly sync?: boolean
   readonly site?: string
+  readonly inTurn?: boolean
 }
 
 const firstPauseMs = 100
@@ -49,10 +50,11 @@ export function defineAttach(program: Command, run: CommandRun): Command {
       'master and prints a line for each event. Ends in good order on SIGINT or SIGTERM. Meanwhile the other verbs\n' +
       'work on the same path through this process; `coterie takeover` and `coterie promote` make it the master, and the\n' +
       'options below that are those of serve are for then, but for --tls-..., --secret-file and --compression, which\n' +
-      'are for both.',
+      'are for both. With --in-turn others can attach to the replica, too: it passes on what is permanent.',
     examples: [
       ['coterie attach ./copy 127.0.0.1:10000', 'makes a live copy'],
       ['coterie attach ./copy db1:10000 --listen tcp://0.0.0.0:10000', 'and serves, once it is promoted'],
+      ['coterie attach ./copy db1:10000 --in-turn --listen 10.1.0.1:10000', 'and serves others in its turn'],
     ],
     options: (command) => {
       command
@@ -64,6 +66,7 @@ export function defineAttach(program: Command, run: CommandRun): Command {
         .option('--connect-timeout <time>', 'how long the master may take to answer; default 10s', durationMs)
         .option('--sync', 'commits of an asynchronous master wait for this replica')
         .option('--site <id>', 'the durable id of this site, given once; default: a random one')
+        .option('--in-turn', 'serve on --listen already as a replica, with what is permanent')
       servingOptions(command, 'once promoted, serve on this address; may be given again')
     },
     action: async (context, [path = '', address = ''], options) =>
@@ -86,6 +89,8 @@ class Following {
   readonly #promoted = new AbortController()
   #adopting: Promise<void> | undefined
   #everSynced = false
+  /** What serves in its turn. */
+  #inTurn: Master | undefined
 
   constructor(context: VerbContext, path: string, address: string, options: AttachVerbOptions) {
     this.#context = context
@@ -97,6 +102,9 @@ class Following {
 
   async run(): Promise<ExitCode> {
     const { interrupted } = this.#context.io
+    if (this.#options.inTurn === true && this.#options.listen === undefined) {
+      throw new CoterieError('OPTION_INVALID', '--in-turn needs --listen: where others can attach')
+    }
     try {
       let pauseMs = firstPauseMs
       for (;;) {
@@ -148,12 +156,26 @@ class Following {
     if (synced) {
       this.#everSynced = true
       await this.#adopt(attachment)
+      await this.#serveInTurn()
     }
     const stop = await attachment.stopped
     interrupted.removeEventListener('abort', stopOnSignal)
     if (!synced) await this.#adopt(attachment)
     this.#printStop(stop)
     return { stop, synced }
+  }
+
+  /** From the first time that it is in step on, whether it is attached or not. */
+  async #serveInTurn(): Promise<void> {
+    const { inTurn, listen = [] } = this.#options
+    const db = this.#db
+    if (inTurn !== true || db === undefined || this.#inTurn !== undefined) return
+    if (db.status().role !== 'replica') return
+    const master = await db.serve({ ...toServeOptions(this.#options, listen), inTurn })
+    this.#inTurn = master
+    printMasterEvents(master, this.#lines)
+    const { addresses } = master
+    this.#lines.print('servingInTurn', { addresses }, `serving in turn, listening on ${addresses.join(', ')}`)
   }
 
   /** Takes over the database that the attachment has opened, and offers it to the other verbs. */
@@ -245,7 +267,7 @@ class Following {
   }
 
   async #takeMastership(db: ByteDatabase, options: PortTakeOverOptions): Promise<PortTakenOver> {
-    const { listen = this.#options.listen ?? [] } = options
+    const { listen = this.#inTurn === undefined ? (this.#options.listen ?? []) : [] } = options
     const { listen: _, ...serve } = toServeOptions(this.#options, listen)
     const taken = await takeOver(db, { ...options, listen }, serve)
     this.#nowMaster(db, taken.term)
@@ -259,7 +281,7 @@ class Following {
       return
     }
     this.#master = master
-    printMasterEvents(master, this.#lines)
+    if (master !== this.#inTurn) printMasterEvents(master, this.#lines)
     const { addresses } = master
     const text = `master in term ${term}, listening on ${addresses.join(', ')}`
     this.#lines.print('serving', { term, addresses }, text)
@@ -272,7 +294,7 @@ class Following {
   }
 
   async #serve(db: ByteDatabase, term: number, listen: readonly string[] | undefined): Promise<PortPromoted> {
-    if (listen !== undefined) await db.serve(toServeOptions(this.#options, listen))
+    if (listen !== undefined && db.master === undefined) await db.serve(toServeOptions(this.#options, listen))
     this.#nowMaster(db, term)
     return { term, addresses: db.master?.addresses ?? [] }
   }
