@@ -38,7 +38,7 @@ export class MessageDispatch {
       case 'snapshotAck':
         return this.#fromReplica(message, from)
       case 'higherTerm':
-        return this.#higherTerm(message)
+        return this.#higherTerm(message, from)
       case 'hello':
       case 'canvass':
       case 'voteRequest':
@@ -171,10 +171,12 @@ export class MessageDispatch {
     return ignore('the term is over')
   }
 
-  #higherTerm(message: HigherTerm): StepResult {
+  #higherTerm(message: HigherTerm, from: PeerId): StepResult {
     const { databaseId, term } = this.#state
     if (message.databaseId !== databaseId) return ignore('the term is of another database')
     if (message.term <= term) return ignore('the term is known')
+    // Terms come from above.
+    if (this.#roles.relay?.isBelow(from) === true) return this.#roles.relay.higherTerm(message.term, from)
     this.#roles.seeTerm(message.term, message.site === '' ? undefined : message.site)
     return stepOk
   }

@@ -84,7 +84,7 @@ export class Relay {
 
   join(join: Join, from: PeerId): StepResult {
     const isKnown = this.serving.attachments.ofPeer(from)?.session === join.session
-    const problem = isKnown ? undefined : this.#problemWith(join)
+    const problem = isKnown ? this.#noMaster : this.#problemWith(join)
     if (problem === undefined) {
       this.#waiting.delete(from)
       return this.serving.join(join, from)
@@ -104,6 +104,14 @@ export class Relay {
     return true
   }
 
+  /** An Accept names the master of the term; without one there is none, for those who are attached as well. */
+  get #noMaster(): Problem | undefined {
+    const { site, term } = this.#state
+    const { route } = this.#log
+    if (route.site !== '' && route.site !== site) return undefined
+    return { code: 'NOT_MASTER', message: `site ${site} knows no master of term ${term}`, mayPass: true }
+  }
+
   /** Why a site cannot be let in here, beside what a master would ask. */
   #problemWith(join: Join): Problem | undefined {
     const { site, term, databaseId } = this.#state
@@ -115,9 +123,7 @@ export class Relay {
       const message = `site ${site} does not know yet what it could pass on`
       return { code: 'NOT_MASTER', message, mayPass: true }
     }
-    if (route.site === '' || route.site === site) {
-      return { code: 'NOT_MASTER', message: `site ${site} knows no master of term ${term}`, mayPass: true }
-    }
+    if (this.#noMaster !== undefined) return this.#noMaster
     if (join.databaseId !== databaseId) return undefined
     // Terms come from above: whoever is below unseats nobody.
     if (join.term > term) {
@@ -158,6 +164,18 @@ export class Relay {
       case 'snapshotAck':
         return this.serving.snapshotAck(message, from)
     }
+  }
+
+  isBelow(peer: PeerId): boolean {
+    return this.serving.attachments.ofPeer(peer) !== undefined
+  }
+
+  /** A site below has heard of a term elsewhere. It unseats nobody here, and cannot be served before this site knows, too. */
+  higherTerm(term: Term, from: PeerId): StepResult {
+    const progress = this.serving.attachments.ofPeer(from)
+    const message = `site ${progress?.site} has heard of term ${term}, which is not known here`
+    if (progress !== undefined) this.serving.drop(progress, { code: 'NOT_MASTER', message, tell: true })
+    return ignore(message)
   }
 
   /** The mastership is not this site's to give. */

@@ -3,6 +3,8 @@
 //
 // What is judged: the invariants of the cores; that no site is asked to give up what is permanent; that each commit
 // reported by a quorum is in the log of every later master; and that, once all is healed, all logs and stores are equal.
+// With `leaves`, every site that is not master serves in its turn now and then, and some sites attach to such ones alone:
+// they must never be told to undo anything.
 
 import assert from 'node:assert/strict'
 import type { Term } from '../../src/base/lsn.ts'
@@ -24,6 +26,8 @@ export interface ChaosResult {
   readonly gapsFilled: number
   readonly stepDowns: number
   readonly messages: number
+  /** With `leaves`: replicas that were let in by one that serves in its turn, by how they came into step. */
+  readonly below?: { readonly [plan: string]: number }
 }
 
 /** Small bounds and short waits, so that every limit is met in a short life. */
@@ -52,6 +56,13 @@ export class Chaos {
   readonly cluster: CoreCluster
   readonly #prng: Prng
   readonly #names: string[]
+  /** Sites that only attach to those that serve in their turn. */
+  readonly #leaves: readonly string[]
+  /** Whom each site attached to last. */
+  readonly #upstream = new Map<string, string>()
+  readonly #below: Record<string, number> = {}
+  /** Leaves that a master let in itself: it was still serving in its turn when they were to attach. */
+  readonly #direct = new Set<string>()
   readonly #sites: number
   readonly #datagrams: boolean
   readonly #lossy: { loss: number; duplication: number; delayMaxMs: number; reorders: boolean }
@@ -71,7 +82,8 @@ export class Chaos {
   #counter = 0
   readonly #totals = { snapshots: 0, rewinds: 0, gapsFilled: 0, stepDowns: 0 }
 
-  constructor(seed: number) {
+  constructor(seed: number, options: { readonly leaves?: number } = {}) {
+    this.#leaves = Array.from({ length: options.leaves ?? 0 }, (_, i) => `l${i}`)
     this.#prng = new Prng(seed)
     const prng = this.#prng
     this.#sites = prng.between(3, 5)
@@ -97,6 +109,7 @@ export class Chaos {
       const site = this.cluster.add(name, i === 0 ? { databaseId: 'db' } : {})
       if (isUneven) site.slowness = prng.pick([0.2, 1, 1, 8])
     }
+    for (const name of this.#leaves) this.cluster.add(name)
   }
 
   run(): ChaosResult {
@@ -105,6 +118,7 @@ export class Chaos {
     const steps = prng.between(40, 120)
     for (let i = 0; i < steps; i++) {
       this.cluster.run(this.#pauseMs())
+      this.#serveInTurn()
       this.#followChief()
       this.#act()
     }
@@ -116,7 +130,8 @@ export class Chaos {
       crashes: this.#crashes,
     }
     const { messages } = this.cluster
-    return { commits, promotions, crashes, resumes: this.#resumes, messages, ...this.#totals }
+    const below = this.#leaves.length === 0 ? {} : { below: this.#below }
+    return { commits, promotions, crashes, resumes: this.#resumes, messages, ...this.#totals, ...below }
   }
 
   #pauseMs(): number {
@@ -129,7 +144,7 @@ export class Chaos {
 
   #act(): void {
     const prng = this.#prng
-    const site = this.cluster.get(prng.pick(this.#names))
+    const site = this.cluster.get(prng.pick([...this.#names, ...this.#leaves]))
     const dice = prng.below(100)
     if (dice < 55) this.#write()
     else if (dice < 60) this.#crash(site)
@@ -229,7 +244,7 @@ export class Chaos {
 
   /** As an operator should: a majority is told of the new term first, then the most advanced of it is promoted. */
   #tryPromotion(): boolean {
-    const able = [...this.cluster.sites.values()].filter(
+    const able = this.#voters().filter(
       (site) => site.isUp && site.disk.databaseId === 'db' && site.core.databaseId === 'db',
     )
     if (able.length * 2 <= this.#sites) return this.#serveAgain()
@@ -251,6 +266,10 @@ export class Chaos {
     }
     this.#promote(best)
     return true
+  }
+
+  #voters(): FakeSite[] {
+    return this.#names.map((name) => this.cluster.get(name))
   }
 
   /** The last master itself may always go on: it has whatever it reported as committed. */
@@ -286,8 +305,47 @@ export class Chaos {
       const due = this.#followDue.get(site) ?? 0
       if (this.cluster.now < due) continue
       this.#followDue.set(site, this.cluster.now + prng.between(20, 200))
+      const upstream = this.#upstreamOf(site)
+      if (upstream === undefined) continue
       if (site.resumable() !== undefined) this.#resumes++
-      this.cluster.follow(site.name, this.#chief, { forceSync: prng.chance(0.3) })
+      this.#upstream.set(site.name, upstream)
+      // Whom they ask may have become master: they are not of those that it counts.
+      const view = this.#leaves.includes(site.name)
+      this.cluster.follow(site.name, upstream, { forceSync: prng.chance(0.3), view })
+    }
+  }
+
+  /** A leaf attaches to whoever serves in its turn; others now and then do, too. */
+  #upstreamOf(site: FakeSite): string | undefined {
+    if (this.#leaves.length === 0) return this.#chief
+    const isLeaf = this.#leaves.includes(site.name)
+    if (!isLeaf && (this.#isHealing || !this.#prng.chance(0.15))) return this.#chief
+    const serving = [...this.cluster.sites.values()].filter(
+      (each) => each !== site && each.isUp && each.core.isServingInTurn,
+    )
+    if (serving.length === 0) return isLeaf ? undefined : this.#chief
+    return this.#prng.pick(serving).name
+  }
+
+  #serveInTurn(): void {
+    if (this.#leaves.length === 0) return
+    for (const site of this.cluster.sites.values()) {
+      if (!site.isUp || site.core.role === 'master') continue
+      if (site.core.isServingInTurn) {
+        if (!this.#isHealing && this.#prng.chance(0.01)) {
+          site.step((core) => core.stopServingInTurn(this.cluster.now))
+        }
+      } else if (this.#isHealing || this.#prng.chance(0.1)) {
+        site.serveInTurn({ timings, chunkRecords: this.#prng.between(1, 5), chunkBytes: 60 })
+      }
+    }
+  }
+
+  /** Who counts for the master attaches to it. */
+  #raiseVoters(): void {
+    for (const site of this.#voters()) {
+      if (site.core.role !== 'replica' || this.#upstream.get(site.name) === this.#chief) continue
+      site.step((core) => core.leave({ now: this.cluster.now, kind: 'cancel' }))
     }
   }
 
@@ -300,7 +358,16 @@ export class Chaos {
       assert.ok(!isDefect, `${site.name} stopped: ${effect.code} ${effect.message}`)
     }
     if (effect.kind === 'event' && effect.event.kind === 'diverged') assert.fail(`${site.name} diverged`)
+    if (effect.kind === 'event' && effect.event.kind === 'replicaJoined' && site.core.isServingInTurn) {
+      const { plan } = effect.event
+      this.#below[plan] = (this.#below[plan] ?? 0) + 1
+    }
+    if (effect.kind === 'event' && effect.event.kind === 'newMaster') {
+      if (effect.event.site === this.#upstream.get(site.name)) this.#direct.add(site.name)
+    }
     if (effect.kind === 'rewind') {
+      const isBelow = this.#leaves.includes(site.name) && !this.#direct.has(site.name)
+      assert.ok(!isBelow, `${site.name} has what is to be undone`)
       for (const [lsn, crc] of this.#ledger) {
         const isLost = lsn > effect.to && site.recordAt(lsn)?.place.crc === crc
         assert.ok(!isLost, `${site.name} is to undo the commit at ${lsn}`)
@@ -362,6 +429,8 @@ export class Chaos {
       cluster.run(100)
       const chief = cluster.get(this.#chief)
       if (chief.core.role !== 'master' && !this.#tryPromotion()) continue
+      this.#serveInTurn()
+      this.#raiseVoters()
       this.#followChief()
       if (i === 10) this.#retireOthers()
       if (i % 5 === 0 && i < 20) this.#write()
