@@ -12,7 +12,7 @@ export class Backlog {
   readonly #state: CoreState
   readonly #served: Served
   readonly #attachments: Attachments
-  readonly lag: LagMeter
+  lag: LagMeter
   #retainLsn: Lsn | undefined
 
   constructor(state: CoreState, served: Served, attachments: Attachments) {
@@ -25,6 +25,11 @@ export class Backlog {
   /** There is so much more for them to take. */
   proposed(lastLsn: Lsn, bytes: number): void {
     this.lag.add(lastLsn, bytes, this.#state.now)
+  }
+
+  /** The log is another one now, and nobody is attached. */
+  forget(): void {
+    this.lag = new LagMeter(this.#served.last.lsn)
   }
 
   /** Bytes that a replica lags; 0 for one that writers do not wait for. */

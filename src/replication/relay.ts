@@ -32,6 +32,8 @@ interface Problem {
 
 /** Those who wait to be let in are remembered; beyond it they are refused at once. */
 const waitingMax = 256
+/** Less than a stranger has to be let in. */
+const waitMsMax = 5_000
 
 export class Relay {
   readonly #state: CoreState
@@ -98,7 +100,7 @@ export class Relay {
   #mayWait(peer: PeerId): boolean {
     const { now } = this.#state
     const since = this.#waiting.get(peer)
-    if (since !== undefined) return now - since < this.#log.timings.silenceTimeoutMs / 2
+    if (since !== undefined) return now - since < Math.min(this.#log.timings.silenceTimeoutMs / 2, waitMsMax)
     if (this.#waiting.size >= waitingMax) return false
     this.#waiting.set(peer, now)
     return true
@@ -139,7 +141,7 @@ export class Relay {
    */
   #tailProblem(join: Join): Problem | undefined {
     const { last, history } = this.#log
-    if (join.last.lsn <= last.lsn || join.replace) return undefined
+    if (join.last.lsn <= last.lsn) return undefined
     const agreed = agreedLsn(
       { history, lastLsn: last.lsn },
       { history: join.history, lastLsn: join.last.lsn },
@@ -208,6 +210,7 @@ export class Relay {
     this.#sendAllAgain('the data here was replaced')
     this.#log.replaced(base)
     this.serving.feed.forget()
+    this.serving.backlog.forget()
   }
 
   #sendAgain(site: string): void {

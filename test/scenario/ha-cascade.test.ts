@@ -5,6 +5,7 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { Attachment, Database, Master } from '../../src/index.ts'
+import { groupOf } from '../support/groups.ts'
 import {
   addressOf,
   attachTo,
@@ -18,6 +19,7 @@ import {
   serveTcp,
   watched,
 } from '../support/sites.ts'
+import { startProxy } from '../support/tcp-proxy.ts'
 import { withTempFolder } from '../support/temp-folder.ts'
 import { waitUntil } from '../support/wait-until.ts'
 
@@ -344,4 +346,67 @@ test('[A26c] the middle takes a snapshot itself: those below come again by thems
   await a.put('k', '1')
   await sameData(a, b, c)
   assert.equal(c.status().attached, true)
+})
+
+test('[A26c] a slow one below catches up from the log, which is kept for it; nothing is buffered', async (t) => {
+  const options = { segmentBytes: 65_536, retain: { transactions: 1 } }
+  const a = await openFolder(t, { site: 'a' })
+  await a.put('first', '1')
+  const master = await serveTcp(a)
+  const { db: b } = await replicaOf(t, master, await openFolder(t, { site: 'b', ...options }))
+  // On two addresses, as a master may.
+  const silenceTimeoutMs = 60_000
+  const listen = ['tcp://127.0.0.1:0', 'tcp://127.0.0.1:0']
+  const relay = await b.serve({ listen, inTurn: true, silenceTimeoutMs })
+  const [, second = ''] = relay.addresses
+  const proxy = await startProxy(t, second)
+  const target = await openFolder(t, { site: 'c' })
+  const { db: c, attachment } = await replicaOf(t, proxy.address, target, { silenceTimeoutMs })
+  await waitUntil(() => relay.replicas[0]?.state === 'live', { what: 'it takes what comes' })
+  const before = c.status().lastLsn
+  proxy.freeze()
+  const value = 'x'.repeat(100_000)
+  // In batches, of which its window takes only the first.
+  for (let round = 0; round < 10; round++) {
+    await Promise.all(Array.from({ length: 20 }, (_, i) => a.put(`big${round}-${i}`, value)))
+  }
+  await waitUntil(() => b.status().appliedLsn === a.status().lastLsn, { what: 'the middle has all of it' })
+  await waitUntil(() => relay.replicas.some(({ state }) => state === 'catchUp'), {
+    what: 'the one below has dropped out of the live stream',
+  })
+  await b.archive()
+  assert.ok(b.status().firstLsn <= before + 1, 'the log that it needs is kept')
+  proxy.thaw()
+  await sameData(a, b, c)
+  assert.equal(c.status().attached, true)
+  await attachment.stop()
+  await waitUntil(async () => (await b.archive()).firstLsn > before + 1, { what: 'nobody needs it any more' })
+})
+
+test('[A26c] below a group that elects: its master changes, and nobody below has to attach again', async (t) => {
+  const [x, y] = await groupOf(t, ['x', 'y'])
+  assert.ok(x !== undefined && y !== undefined)
+  await x.db.put('k', '1')
+  const { db: b, attachment: middle } = await replicaOf(
+    t,
+    x.group.address,
+    await openMemory(t, { site: 'b' }),
+  )
+  const relay = await serveTcp(b, { inTurn: true })
+  const { db: c, attachment: leaf } = await replicaOf(t, relay, await openMemory(t, { site: 'c' }))
+  await failsWith('INVALID_STATE', serveTcp(y.db, { inTurn: true }))
+  await x.group.transfer('y')
+  await waitUntil(() => y.group.role === 'master', { what: 'the other one is master' })
+  await y.db.put('k', '2')
+  await waitUntil(() => c.getSync('k') === '2', { what: 'it has come down' })
+  assert.deepEqual(
+    [b, c].map((db) => db.status().master),
+    [y.group.address, y.group.address],
+  )
+  assert.equal(c.status().term, y.db.status().term)
+  assert.deepEqual(
+    [middle, leaf].map(({ stopped }) => watched(stopped).isSettled),
+    [false, false],
+  )
+  assert.deepEqual(x.group.members.map(({ site }) => site).sort(), ['x', 'y'])
 })
