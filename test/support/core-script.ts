@@ -380,7 +380,7 @@ function messageText(message: Message): string {
     delete shown[noise]
   }
   for (const [name, value] of Object.entries(shown)) {
-    if (value === false || value === '') delete shown[name]
+    if (value === false || value === '' || (name === 'leaseMs' && value === 0)) delete shown[name]
     if (Array.isArray(value)) {
       shown[name] = value.map((reign) => `${reign.term}@${reign.firstLsn}`).join(',') || undefined
     }
