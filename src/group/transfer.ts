@@ -86,7 +86,7 @@ export async function handOver(
 function isOnItsWay(site: Site, to: string): boolean {
   if (!site.isWriter) return false
   const replica = site.replicas.find((view) => view.site === to)
-  if (replica !== undefined) return !replica.inStep || !replica.votes
+  if (replica !== undefined) return !replica.view && (!replica.inStep || !replica.votes)
   const isLinked = site.core.sites.some((view) => view.site === to && view.linked)
   return isLinked && memberOf(site.core.membership, to) !== undefined
 }

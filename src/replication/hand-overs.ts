@@ -97,7 +97,8 @@ export class HandOvers {
   }
 
   /** Why a site that is attached cannot be handed the mastership. */
-  #whyNotTo({ site, votes }: Progress): string | undefined {
+  #whyNotTo({ site, votes, join }: Progress): string | undefined {
+    if (join.view) return `site ${site} is a view: it never becomes master`
     if (this.#roles.master?.settings.elections === true && !votes) {
       return `site ${site} is no member of the group yet`
     }
@@ -147,6 +148,7 @@ export class HandOvers {
     if (message.grouped && (group === undefined || state.ownMember === undefined)) {
       return ignore('this site is no member of the group')
     }
+    if (replica.isView) return ignore('a view is never master')
     const by = replica.master?.site
     const refusal = replica.takeHandover(message)
     if (refusal !== undefined) return refusal

@@ -136,6 +136,11 @@ export class Replica {
     return this.#snapshot?.isInstalling === true
   }
 
+  /** It has asked to be let in as one that never counts. */
+  get isView(): boolean {
+    return this.#options.view === true
+  }
+
   /** The driver is changing the log or the store. */
   get isBusy(): boolean {
     return this.#phase === 'rewinding' || this.#phase === 'snapshot'
@@ -281,6 +286,7 @@ export class Replica {
    * here: the master has made sure of it, so this is a check.
    */
   takeHandover(handover: Handover): StepResult | undefined {
+    assert(!this.isView, 'a view is never master')
     const state = this.#state
     const { last, durableLsn, databaseId } = state
     const mayTake = this.#phase === 'following' || this.#phase === 'joining'

@@ -11,6 +11,7 @@ export class Tally {
   readonly durable: Lsn[] = []
   /** Voting replicas that have caught up. */
   inStep = 0
+  /** Replicas that take one; nobody waits for a view. */
   snapshots = 0
   /** Up to where the replicas in step that an asynchronous master waits for attest; undefined where there are none. */
   forcedLsn: Lsn | undefined
@@ -23,7 +24,7 @@ export class Tally {
     this.snapshots = 0
     this.forcedLsn = undefined
     for (const progress of replicas) {
-      if (progress.snapshot !== undefined) this.snapshots++
+      if (progress.snapshot !== undefined && !progress.join.view) this.snapshots++
       if (!progress.votes) continue
       const lsn = progress.attested(attest)
       this.attested.push(lsn)

@@ -23,7 +23,8 @@ export class Voters {
   /** Whether the acks of a replica count. */
   mayVote(join: Join): boolean {
     const { membership } = this.#state
-    if (!this.#settings().elections || membership === undefined) return !join.view
+    if (join.view) return false
+    if (!this.#settings().elections || membership === undefined) return true
     return memberOf(membership, join.site)?.incarnation === join.incarnation
   }
 

@@ -910,6 +910,39 @@ describe('a hand-over', () => {
     }
   })
 
+  test('[B10] is refused to a view, which is not counted either, though it has the id of a member', () => {
+    const { bench, join } = reigning()
+    const { core } = bench
+    const { committedLsn } = core
+    join('b', { view: true })
+    acks(bench, 'b')
+    assert.deepEqual(
+      core.replicas.map(({ site, votes, view }) => [site, votes, view]),
+      [['b', false, true]],
+    )
+    assert.equal(core.committedLsn, committedLsn)
+    assert.throws(() => core.handOver({ site: 'b', now: bench.now }), { code: 'TRANSFER_FAILED' })
+    bench.tell({ type: 'takeOver', session: 40 + (peers.b ?? 0), term: core.term, address: '' }, 'b')
+    assert.match(bench.sent('handoverRefused').at(-1)?.message ?? '', /is a view/)
+  })
+
+  test('[B10] is not taken by a view', () => {
+    const bench = new Bench({ change: { termMaster: 'm' } })
+    const { core } = bench
+    core.follow({ peer: 8, now: 0, options: { address: 'm-address', view: true } })
+    core.processMessage({ control: encodeMessage(acceptOf(core, {})), from: 8, now: 0 })
+    const handover = {
+      type: 'handover',
+      session: 77,
+      term: term(2),
+      lsn: core.lastLsn,
+      grouped: false,
+    } as const
+    const result = core.processMessage({ control: encodeMessage(handover), from: 8, now: 0 })
+    assert.deepEqual(result, { kind: 'ignore', reason: 'a view is never master' })
+    assert.deepEqual([core.role, core.term], ['replica', 1])
+  })
+
   test('is refused to one that is no member, or never becomes master', () => {
     const { bench, join } = reigning()
     join('x')
