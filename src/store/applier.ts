@@ -28,6 +28,7 @@ import { eachWrite, siteOf, type WriteVisitor } from '../log/record-reader.ts'
 import { ApplyBatch } from './apply-batch.ts'
 import { keyText } from './key-text.ts'
 import type { RowCache } from './row-cache.ts'
+import type { RowFilter } from './row-filter.ts'
 import type { RowWrite, Store, StoreMeta } from './store.ts'
 
 export interface ApplierOptions {
@@ -44,6 +45,8 @@ export interface ApplierOptions {
   readonly queueBytesMax?: number
   /** How long a batch that is not full waits for more, in ms. Default 0: not at all. */
   readonly delayMs?: number
+  /** Writes of rows that it does not keep are passed over; asked for each batch. Undefined: all are kept. */
+  readonly rowFilter?: () => RowFilter | undefined
   /** Reads the log, where the applier is behind what it was offered. At least the record `from`. */
   source(from: Lsn, bytesMax: number): Promise<RecordBatch>
   /** In the turn in which the store shows the records up to here. */
@@ -303,7 +306,9 @@ export class Applier {
     if (this.#applied.lsn >= this.#targetLsn) return await this.#forgetUndo()
     const { history = [], readableLsn = noLsn } = this.#store.meta ?? {}
     const batch = new ApplyBatch({ last: this.#applied, history })
-    await this.#gather(batch)
+    const filter = this.#options.rowFilter?.()
+    await this.#gather(batch, filter)
+    await filter?.settle()
     await batch.readUndo(this.#store, this.#options.cache)
     const { last } = batch
     const lastUndo = batch.undo[batch.undo.length - 1]
@@ -325,8 +330,11 @@ export class Applier {
   }
 
   /** Decodes committed records until the batch is full; the event loop gets a turn now and then. */
-  async #gather(batch: ApplyBatch): Promise<void> {
-    const visitor = (key: Uint8Array, value: Uint8Array | undefined): void => batch.write(key, value)
+  async #gather(batch: ApplyBatch, filter: RowFilter | undefined): Promise<void> {
+    const visitor = (key: Uint8Array, value: Uint8Array | undefined): void => {
+      if (filter === undefined || filter.keeps(key)) batch.write(key, value)
+      else batch.passOver()
+    }
     let turnWrites = sliceWrites
     let turnBytes = sliceBytes
     while (batch.last.lsn < this.#targetLsn && !this.#isFull(batch)) {

@@ -33,7 +33,7 @@ export class ApplyBatch {
   history: readonly HistoryEntry[]
   /** The last record gathered. */
   last: RecordPlace
-  /** Writes and bytes decoded, overwritten ones included. */
+  /** Writes and bytes decoded, overwritten ones and those passed over included. */
   decodedWrites = 0
   decodedBytes = 0
   readonly #unread: { readonly text: string; readonly entry: GatheredUndo }[] = []
@@ -72,6 +72,11 @@ export class ApplyBatch {
     if (this.#entries !== undefined && known.lsn !== lsn) this.#entries.push({ key, before: known.value })
     known.value = value
     known.lsn = lsn
+  }
+
+  /** A write that this site does not keep: neither stored nor undone, but it was work to decode. */
+  passOver(): void {
+    this.decodedWrites++
   }
 
   term(site: string): void {

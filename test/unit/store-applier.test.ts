@@ -21,6 +21,7 @@ import { classicLevelEngine } from '../../src/store/classic-level-engine.ts'
 import { digestOf } from '../../src/store/digest.ts'
 import { memoryEngine } from '../../src/store/memory-engine.ts'
 import { RowCache } from '../../src/store/row-cache.ts'
+import type { RowFilter } from '../../src/store/row-filter.ts'
 import type { Store, StoreBatch, StoreEngine } from '../../src/store/store.ts'
 import { databaseId, ManualTimers } from '../support/log-fixture.ts'
 import { waitUntil } from '../support/wait-until.ts'
@@ -307,6 +308,98 @@ test('records that may yet be taken back carry what they found, also what one ba
       ],
     ],
   ])
+})
+
+/** Keeps rows whose key begins with k, and notes when it was asked to make that durable. */
+function keepingK(steps: string[] = []): RowFilter {
+  return {
+    keeps: (key) => String.fromCharCode(key[1] as number) === 'k',
+    settle: async () => {
+      steps.push('settled')
+    },
+  }
+}
+
+test('[B10] writes of rows that are not kept are passed over, in the store and in the undo; no record is', async () => {
+  const steps: string[] = []
+  const filter = keepingK(steps)
+  const { log, applier, store, get, watched, run } = await bench({ rowFilter: () => filter })
+  await run('a', [
+    ['k1', 'old'],
+    ['x1', 'old'],
+  ])
+  assert.deepEqual([get('k1'), get('x1'), steps.length], ['old', undefined, 1])
+  const agreed = log.lastLsn
+  for (const batch of log.add(
+    [
+      ['x1', 'lost'],
+      ['k1', 'lost'],
+    ],
+    [['x2', 'lost']],
+    [['k2', 'lost']],
+  )) {
+    applier.offer(batch)
+  }
+  applier.advance({ to: log.lastLsn, permanentLsn: agreed })
+  await applier.whenApplied(log.lastLsn)
+  const undo = await store.undoAfter(agreed)
+  assert.deepEqual(
+    undo.map(({ lsn, entries }) => [lsn, entries.map(({ key }) => Buffer.from(key.subarray(1)).toString())]),
+    [
+      [5, ['k2']],
+      [4, []],
+      [3, ['k1']],
+    ],
+  )
+  await applier.pause()
+  await applier.rewind({ to: log.place(agreed), history: log.historyAt(agreed) })
+  assert.deepEqual([get('k1'), get('k2'), store.meta?.appliedLsn], ['old', undefined, agreed])
+  assert.ok(watched.batches.length >= 3)
+})
+
+test('[B10] records of nothing but rows that are not kept end a batch as any others do', async () => {
+  const { log, applier, applied, get } = await bench({ batchWritesMax: 10, rowFilter: () => keepingK() })
+  const specs = Array.from({ length: 40 }, (_, n): Writes => [[`x${n}`, 'v']])
+  for (const batch of log.add('a', ...specs, [['k', 'v']])) applier.offer(batch)
+  applier.advance({ to: log.lastLsn, permanentLsn: log.lastLsn })
+  await applier.whenApplied(log.lastLsn)
+  assert.ok(applied.length >= 4, `in ${applied.length} batches`)
+  assert.equal(get('k'), 'v')
+})
+
+test('[B10] not a row is written before the filter has settled, and nothing where it cannot say', async () => {
+  const order: string[] = []
+  let settle: () => void = () => {}
+  const filter: RowFilter = {
+    keeps: (key) => {
+      if (key[1] === '?'.charCodeAt(0)) throw new CoterieError('INVALID_STATE', 'who knows')
+      return true
+    },
+    settle: () =>
+      new Promise((resolve) => {
+        settle = () => {
+          order.push('settled')
+          resolve()
+        }
+      }),
+  }
+  const { log, applier, watched, failures, get } = await bench({ rowFilter: () => filter })
+  for (const batch of log.add('a', [['x', '1']])) applier.offer(batch)
+  applier.advance({ to: log.lastLsn, permanentLsn: log.lastLsn })
+  await waitUntil(() => String(settle).includes('settled'), { what: 'it is asked to settle' })
+  assert.equal(watched.batches.length, 0)
+  settle()
+  await applier.whenApplied(log.lastLsn)
+  assert.deepEqual([order, get('x')], [['settled'], '1'])
+  for (const batch of log.add([
+    ['x', '2'],
+    ['?', '2'],
+  ])) {
+    applier.offer(batch)
+  }
+  applier.advance({ to: log.lastLsn, permanentLsn: log.lastLsn })
+  await waitUntil(() => failures.length > 0, { what: 'it has failed' })
+  assert.deepEqual([failures[0]?.code, get('x'), applier.appliedLsn], ['INVALID_STATE', '1', 2])
 })
 
 test('undo is forgotten with the next batch, or alone after a while', async () => {
