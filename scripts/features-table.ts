@@ -275,7 +275,7 @@ const baseApi: readonly Line[] = [
   ],
   ['B8c', 'later', '`rep_set_config`: ELECTIONS, 2SITE_STRICT', '`elections`, `twoSites`'],
   ['B9', 'now', '`rep_sync`', '`rep.sync()`'],
-  ['B10', 'later', '`rep_set_view(fn)`', '`view: true | { filter(store) }`, kept in the database'],
+  ['B10', 'now', '`rep_set_view(fn)`', '`view: true | { filter(store) }`, kept in the database'],
   ['B11', 'now', '`rep_stat`, clear', '`rep.stats({ reset })`, a plain object with the fields worth having'],
   [
     'B12',

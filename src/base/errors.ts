@@ -105,6 +105,16 @@ export const errorCatalogue = {
     retryable: true,
     meaning: 'The store is being brought up to date after a resumed snapshot; wait for `synced`.',
   },
+  // Views
+  STORE_NOT_KEPT: {
+    retryable: false,
+    meaning: 'This site is a partial view and does not keep the store that was asked for: `details.store`.',
+  },
+  VIEW_FILTER_FAILED: {
+    retryable: false,
+    meaning:
+      'The filter of a partial view threw, or answered neither true nor false, for `details.store`; nothing was skipped.',
+  },
   // Network and group
   ADDRESS_INVALID: {
     retryable: false,

@@ -62,6 +62,8 @@ const byErrorCode: Record<ErrorCode, ExitCode> = {
   LAG_EXCEEDED: notMaster,
   OUTCOME_UNKNOWN: outcomeUnknown,
   SYNCING: failed,
+  STORE_NOT_KEPT: failed,
+  VIEW_FILTER_FAILED: failed,
   ADDRESS_INVALID: usage,
   ADDRESS_IN_USE: connection,
   CONNECT_FAILED: connection,

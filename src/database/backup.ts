@@ -7,6 +7,7 @@
 // a whole backup. Restoring makes a new site: same database and history, a new id; so it can open alone, or attach
 // to a master of that database and catch up.
 
+import { assert } from '../base/assert.ts'
 import { emptyBytes, equalBytes, utf8Decode, utf8Encode } from '../base/bytes.ts'
 import { crc32 } from '../base/checksum.ts'
 import { asError, CoterieError } from '../base/errors.ts'
@@ -71,6 +72,7 @@ export async function writeBackup(
 ): Promise<BackupResult> {
   const { clock } = engine.host
   const { files, path } = options
+  assert(!engine.keptStores.isPartial, 'a backup has every store')
   assertNotAborted(options.signal)
   const partial = `${path}.partial`
   const snapshot = await engine.snapshot()
@@ -252,6 +254,7 @@ async function restoreFrom(
     promiseMs: 0,
     incarnation: newIncarnation(host.random),
     inGroup: false,
+    view: undefined,
     role: 'standalone',
     sites: undefined,
     master: undefined,

@@ -18,6 +18,7 @@ import { eachRecord, eachWrite } from '../log/record-reader.ts'
 import type { StoreEngine, StoreSnapshot } from '../store/store.ts'
 import { type CommitOptions, CommitQueue } from './commit-queue.ts'
 import type { DatabaseFolder } from './database-folder.ts'
+import { KeptStores } from './kept-stores.ts'
 import { latin1, type WholeKey } from './key-space.ts'
 import { type ApplyBatch, Parts } from './parts.ts'
 import type { Receipt, Reign } from './receipt.ts'
@@ -81,6 +82,8 @@ export interface EngineSnapshot {
   readonly rows: StoreSnapshot
   /** CLOSED once the database is. */
   assertOpen(): void
+  /** STORE_NOT_KEPT unless the rows of the store are here. */
+  assertKept(store: string): void
   close(): Promise<void>
 }
 
@@ -93,6 +96,8 @@ export class Engine {
   readonly host: Host
   readonly folder: DatabaseFolder
   readonly recentWrites: RecentWrites = new RecentWrites()
+  /** Which stores have their rows here: not all on a partial view. */
+  readonly keptStores: KeptStores
   readonly #options: EngineOptions
   #parts: Parts | undefined
   #queue: CommitQueue | undefined
@@ -119,6 +124,7 @@ export class Engine {
     this.#options = options
     this.host = options.host
     this.folder = options.folder
+    this.keptStores = new KeptStores(options.folder.state?.view)
   }
 
   set replicator(replicator: Replicator) {
@@ -216,6 +222,7 @@ export class Engine {
       segmentBytes,
       cacheBytes,
       applyBatch: this.#applyBatch,
+      keptStores: this.keptStores,
       onApplied: (appliedLsn) => this.#onApplied(parts, appliedLsn),
       onFailed: (error) => this.fail(error),
     })
@@ -382,6 +389,7 @@ export class Engine {
     reign: Reign,
     options: { firstRecord: boolean; isStillMaster: () => boolean },
   ): Promise<void> {
+    assert(!this.keptStores.isPartial, 'a partial view never writes')
     const { log, overlay, applier } = this.parts
     const queue = this.#queue as CommitQueue
     overlay.clear()
@@ -670,7 +678,8 @@ export class Engine {
           const rows = parts.store.snapshot()
           const lsn = rows.meta?.appliedLsn ?? noLsn
           const close = (): Promise<void> => rows.close().finally(release)
-          return { lsn, rows, assertOpen: () => this.assertOpen(), close }
+          const assertKept = (store: string): void => this.keptStores.assertKept(store)
+          return { lsn, rows, assertOpen: () => this.assertOpen(), assertKept, close }
         }
       } catch (error) {
         if (parts === this.#parts) {

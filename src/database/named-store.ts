@@ -94,8 +94,10 @@ export class NamedStore<K = string, V = string> {
    * read-your-writes on any site. Errors: KEY_INVALID, CLOSED, TOKEN_INVALID (also for a commit that was lost). With
    * `consistency: 'linearizable'` also NOT_MASTER, NO_MASTER, and LEASE_EXPIRED or NO_QUORUM where no majority of the
    * sites has answered within the `ackTimeoutMs` of the group. (Berkeley DB: reads under master leases.)
+   * STORE_NOT_KEPT, as of every call that reads, on a partial view that does not keep this store.
    */
   async get(key: K, options?: GetOptions): Promise<V | undefined> {
+    this.#assertKept()
     const wholeKey = this.#keySpace.wholeKey(key, this.#keyCodec)
     if (options !== undefined) await this.#prepareRead(options)
     const value = await this.#engine.read(wholeKey)
@@ -104,12 +106,14 @@ export class NamedStore<K = string, V = string> {
 
   /** As `get`, in this turn: from memory where it can, else it blocks on the store (microseconds if cached). */
   getSync(key: K): V | undefined {
+    this.#assertKept()
     const value = this.#engine.readSync(this.#keySpace.wholeKey(key, this.#keyCodec))
     return value === undefined ? undefined : (this.#valueCodec.decode(value) as V)
   }
 
   /** The values of several keys, in their order. */
   async getMany(keys: readonly K[], options?: GetOptions): Promise<(V | undefined)[]> {
+    this.#assertKept()
     const wholeKeys = keys.map((key) => this.#keySpace.wholeKey(key, this.#keyCodec))
     if (options !== undefined) await this.#prepareRead(options)
     const values = await Promise.all(wholeKeys.map((key) => this.#engine.read(key)))
@@ -117,6 +121,7 @@ export class NamedStore<K = string, V = string> {
   }
 
   async has(key: K, options?: GetOptions): Promise<boolean> {
+    this.#assertKept()
     const wholeKey = this.#keySpace.wholeKey(key, this.#keyCodec)
     if (options !== undefined) await this.#prepareRead(options)
     return (await this.#engine.read(wholeKey)) !== undefined
@@ -137,8 +142,13 @@ export class NamedStore<K = string, V = string> {
 
   #cursor<T>(range: KeyRange<K>, decode: (row: Row) => T): RowCursor<T> {
     this.#engine.assertOpen()
+    this.#assertKept()
     const rowRange = this.#keySpace.rowRange(range, this.#keyCodec)
     return new RowCursor({ open: () => this.#engine.snapshot(), range: rowRange, decode })
+  }
+
+  #assertKept(): void {
+    this.#engine.keptStores.assertKept(this.name)
   }
 
   async #prepareRead(options: GetOptions): Promise<void> {

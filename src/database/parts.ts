@@ -15,6 +15,7 @@ import { Overlay } from '../store/overlay.ts'
 import { RowCache } from '../store/row-cache.ts'
 import type { Store, StoreEngine } from '../store/store.ts'
 import type { DatabaseFolder } from './database-folder.ts'
+import type { KeptStores } from './kept-stores.ts'
 import { membersKey } from './system-keys.ts'
 
 export interface PartsOptions {
@@ -28,6 +29,7 @@ export interface PartsOptions {
   readonly segmentBytes: number | undefined
   readonly cacheBytes: number | undefined
   readonly applyBatch: ApplyBatch
+  readonly keptStores: KeptStores
   readonly onApplied: (appliedLsn: Lsn) => void
   readonly onFailed: (error: CoterieError) => void
 }
@@ -129,6 +131,7 @@ export class Parts {
       databaseId,
       timers: host.timers,
       cache,
+      rowFilter: () => options.keptStores.rowFilter,
       source: (from, bytesMax): Promise<RecordBatch> => log.read({ from, bytesMax }),
       onApplied: options.onApplied,
       onFailed: options.onFailed,

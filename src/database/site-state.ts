@@ -12,8 +12,21 @@ import type { Files } from '../env/host.ts'
 /** What the site last was. A `replica` stays read-only until it is promoted, served or set standalone. */
 export type SiteRole = 'standalone' | 'master' | 'replica'
 
+/**
+ * A site that never votes, is never elected and never counted. Once one, always one: what it leaves undone as a view
+ * nobody could tell from what it has done.
+ */
+export interface ViewState {
+  /** `full`: it keeps every store. `partial`: those that its filter has let in. */
+  readonly kind: 'full' | 'partial'
+  /** Of a partial view: what the filter has answered. Invariant: on disk before a row is stored, or left out, by it. */
+  readonly kept: readonly string[]
+  readonly declined: readonly string[]
+}
+
 export interface SiteState {
-  readonly format: 1
+  /** 2 where it is a view: an older program would take it for a whole participant. */
+  readonly format: 1 | 2
   /** Undefined on a site that has no data yet: a replica before its first snapshot. */
   readonly databaseId: string | undefined
   readonly site: string
@@ -29,6 +42,8 @@ export interface SiteState {
   readonly incarnation: string
   /** A member of a group that elects its master: it writes only after it has joined that again. */
   readonly inGroup: boolean
+  /** Undefined: no view. Invariant: on disk before it attaches as one. */
+  readonly view: ViewState | undefined
   readonly role: SiteRole
   /** Size of the group it last served, where the operator fixed one. */
   readonly sites: number | undefined
@@ -65,13 +80,13 @@ export async function readSiteState(files: Files, path: string): Promise<SiteSta
   } catch (cause) {
     throw damaged(asError(cause).message, cause)
   }
-  if (state.format !== 1) {
+  if (state.format !== 1 && state.format !== 2) {
     throw new CoterieError('FORMAT_UNSUPPORTED', `${path}: format ${String(state.format)} is not known`)
   }
   return withDefaults(state as EarlierState)
 }
 
-type Newer = 'vote' | 'promiseMs' | 'incarnation' | 'inGroup'
+type Newer = 'vote' | 'promiseMs' | 'incarnation' | 'inGroup' | 'view'
 
 /** A file of an earlier version may lack some fields. */
 type EarlierState = Omit<SiteState, Newer> & Partial<Pick<SiteState, Newer>>
@@ -80,8 +95,8 @@ type EarlierState = Omit<SiteState, Newer> & Partial<Pick<SiteState, Newer>>
 function withDefaults(state: EarlierState): SiteState {
   const { site, createdMs } = state
   const incarnation = state.incarnation ?? hexSum(`${site}:${createdMs}`) + hexSum(`${createdMs}:${site}`)
-  const { vote, promiseMs = 0, inGroup = false } = state
-  return { ...state, vote, promiseMs, incarnation, inGroup }
+  const { vote, promiseMs = 0, inGroup = false, view } = state
+  return { ...state, vote, promiseMs, incarnation, inGroup, view }
 }
 
 function hexSum(text: string): string {
@@ -90,6 +105,6 @@ function hexSum(text: string): string {
 
 /** Durable when it resolves. */
 export async function writeSiteState(files: Files, path: string, state: SiteState): Promise<void> {
-  const json = JSON.stringify(state)
+  const json = JSON.stringify({ ...state, format: state.view === undefined ? 1 : 2 })
   await files.replace(path, utf8Encode(`${json}\n${crc32(utf8Encode(json)).toString(16)}\n`))
 }

@@ -1,9 +1,10 @@
-// A snapshot as users see it: the whole database, all its stores, as it was at one LSN, for as long as it is held.
+// A snapshot as users see it: the whole database, all its stores, as it was at one LSN, for as long as it is held. On a
+// partial view it has the stores that are kept there.
 
 import { CoterieError } from '../base/errors.ts'
 import type { Lsn } from '../base/lsn.ts'
 import { checkOptions } from '../base/options.ts'
-import type { Row } from '../store/store.ts'
+import type { Row, StoreSnapshot } from '../store/store.ts'
 import { type Codec, codecOf, type Encoding, encodingRules } from './encoding.ts'
 import type { EngineSnapshot } from './engine.ts'
 import { type KeyRange, KeySpace } from './key-space.ts'
@@ -27,25 +28,23 @@ export class SnapshotStore<K = string, V = string> {
   }
 
   async get(key: K): Promise<V | undefined> {
-    const value = await this.#held.rows().rows.get(this.#keySpace.wholeKey(key, this.#keyCodec).bytes)
+    const value = await this.#rows().get(this.#keySpace.wholeKey(key, this.#keyCodec).bytes)
     return value === undefined ? undefined : (this.#valueCodec.decode(value) as V)
   }
 
   getSync(key: K): V | undefined {
-    const value = this.#held.rows().rows.getSync(this.#keySpace.wholeKey(key, this.#keyCodec).bytes)
+    const value = this.#rows().getSync(this.#keySpace.wholeKey(key, this.#keyCodec).bytes)
     return value === undefined ? undefined : (this.#valueCodec.decode(value) as V)
   }
 
   async getMany(keys: readonly K[]): Promise<(V | undefined)[]> {
     const wholeKeys = keys.map((key) => this.#keySpace.wholeKey(key, this.#keyCodec).bytes)
-    const values = await this.#held.rows().rows.getMany(wholeKeys)
+    const values = await this.#rows().getMany(wholeKeys)
     return values.map((value) => (value === undefined ? undefined : (this.#valueCodec.decode(value) as V)))
   }
 
   async has(key: K): Promise<boolean> {
-    return (
-      (await this.#held.rows().rows.get(this.#keySpace.wholeKey(key, this.#keyCodec).bytes)) !== undefined
-    )
+    return (await this.#rows().get(this.#keySpace.wholeKey(key, this.#keyCodec).bytes)) !== undefined
   }
 
   entries(range: KeyRange<K> = {}): RowCursor<[K, V]> {
@@ -60,12 +59,18 @@ export class SnapshotStore<K = string, V = string> {
     return this.#cursor(range, this.#decoders.value)
   }
 
+  /** STORE_NOT_KEPT on a partial view that does not keep this store. */
+  #rows(): StoreSnapshot {
+    const held = this.#held.rows()
+    held.assertKept(this.#keySpace.storeName)
+    return held.rows
+  }
+
   #cursor<T>(range: KeyRange<K>, decode: (row: Row) => T): RowCursor<T> {
-    const held = this.#held
-    held.rows()
+    this.#rows()
     const rowRange = this.#keySpace.rowRange(range, this.#keyCodec)
     const open = async (): Promise<CursorSource> => ({
-      rows: held.rows().rows,
+      rows: this.#rows(),
       // The snapshot is its holder's to close.
       close: async () => {},
     })

@@ -17,7 +17,7 @@ import type { CoreEvent } from '../replication/effects.ts'
 import { parseAddress } from '../transport/address.ts'
 import { linkOptionsOf } from '../transport/link-options.ts'
 import type { TransportRegistry } from '../transport/registry.ts'
-import { type AttachOptions, attachRules } from './attach-options.ts'
+import { type AttachOptions, checkAttach } from './attach-options.ts'
 import { type Leaving, nextAttach, type ReattachReason, type Stopped, stopCause } from './attachment-end.ts'
 import type { AttachmentEvents, StopResult, SyncResult } from './events.ts'
 import { Links } from './links.ts'
@@ -32,6 +32,7 @@ import {
   TakingOver,
   takeOverEnd,
 } from './taking-over.ts'
+import { assertNoView, type BecameView, becomeView, unbecomeView } from './views.ts'
 
 /** What an attachment needs of the database that it attaches. */
 export interface Attachable {
@@ -94,6 +95,8 @@ export class Attachment<Db extends Attachable = Attachable>
   readonly #connecting = new AbortController()
   /** The database knows of this attachment. */
   #isBegun = false
+  /** This attachment has made the site a view: what it was, until a master has let it in. */
+  #wasBefore: BecameView | undefined
   #result: StopResult | undefined
 
   constructor(options: {
@@ -128,8 +131,8 @@ export class Attachment<Db extends Attachable = Attachable>
     readonly address: string
   }): Promise<void> {
     const { target } = options
-    checkOptions('attachMaster', this.#attach, attachRules)
-    const { signal, takeOver } = this.#attach
+    checkAttach(this.#attach)
+    const { signal, takeOver, view } = this.#attach
     if (takeOver !== undefined && takeOver !== true) checkTakeOver('attachMaster', takeOver)
     this.#address = parseAddress(options.address).text
     if (signal?.aborted === true) {
@@ -145,6 +148,8 @@ export class Attachment<Db extends Attachable = Attachable>
     this.#links.check(this.#address)
     this.#phase = 'connecting'
     await db.site.roles.abdicate()
+    this.#wasBefore = await becomeView(db.site, view)
+    if (takeOver !== undefined) assertNoView(db.site, 'never becomes master')
     this.#watch(db)
     await this.#follow(this.#connectTimeoutMs)
   }
@@ -224,6 +229,7 @@ export class Attachment<Db extends Attachable = Attachable>
   #heard(db: Db, event: CoreEvent): void {
     switch (event.kind) {
       case 'newMaster':
+        this.#wasBefore = undefined
         this.#letIn()
         db.site.roles
           .becomeReplica(event.address ?? this.#address, event.sites)
@@ -337,6 +343,7 @@ export class Attachment<Db extends Attachable = Attachable>
 
   async #takeOver(call: string, options: TakeOverOptions): Promise<TakeOverResult> {
     checkTakeOver(call, options)
+    if (this.#db !== undefined) assertNoView(this.#db.site, 'never becomes master')
     if (this.#taking !== undefined) throw new CoterieError('INVALID_STATE', 'a takeover is under way')
     if (this.#isLeaving || this.#phase === 'ended' || this.#phase === 'reigning') {
       throw new CoterieError('INVALID_STATE', 'the attachment is ending')
@@ -435,9 +442,30 @@ export class Attachment<Db extends Attachable = Attachable>
     this.#offs = []
     this.#reattaching = undefined
     const left = reason === 'became-master' ? undefined : this.#leaving
+    const before = this.#wasBefore
+    if (before === undefined) {
+      this.#finish(reason, { cause, left, early })
+      return
+    }
+    // Nobody else attaches, or writes, before the site is again what it was.
+    unbecomeView(this.db.site, before).then(
+      () => this.#finish(reason, { cause, left, early }),
+      (error: unknown) => this.#finish(reason, { cause: asCoterie(error), left, early }),
+    )
+  }
+
+  #finish(
+    reason: StopResult['reason'],
+    end: {
+      readonly cause: CoterieError | undefined
+      readonly left: Leaving | undefined
+      readonly early: boolean
+    },
+  ): void {
+    const { cause, left, early } = end
     const db = this.#db
     const result: StopResult = {
-      ...stopCause(reason, { cause, left, early }),
+      ...stopCause(reason, end),
       lsn: db?.site.core.lastLsn ?? 0,
       term: db?.site.core.term ?? 0,
     }

@@ -38,6 +38,7 @@ import type { ServeOptions } from './serve-options.ts'
 import type { Site } from './site.ts'
 import { type DatabaseStatus, databaseStatus } from './status.ts'
 import type { TakeOverOptions, TakeOverResult } from './taking-over.ts'
+import { assertNoView } from './views.ts'
 import { Witness } from './witness.ts'
 
 export interface DatabaseParts {
@@ -64,6 +65,7 @@ export interface Progress {
   readonly total?: number
 }
 
+const partialBackup = 'that does not keep every store has no backup: make it of another site'
 const progressRules: OptionRules = { onProgress: anything }
 const transactRules: OptionRules = { ...commitRules, maxAttempts: wholeNumber(1, 1_000_000) }
 
@@ -168,7 +170,10 @@ export class Database<K = string, V = string>
     return new Snapshot<K, V>(await this.#engine.snapshot(), { keyEncoding, valueEncoding })
   }
 
-  /** Committed transactions from an LSN on, and then live. LOG_TRIMMED if the log does not reach back so far. */
+  /**
+   * Committed transactions from an LSN on, and then live; on a partial view with the writes to all stores, as its log has
+   * them. LOG_TRIMMED if the log does not reach back so far.
+   */
   changes(options: ChangesOptions = {}): AsyncGenerator<Change, void, undefined> {
     return readChanges(this.#engine, options)
   }
@@ -219,12 +224,14 @@ export class Database<K = string, V = string>
    * `detachTimeoutMs`, `initialSync`, `allowTakeOver`, `handOverTimeoutMs`. An attachment may end at any moment, so a
    * program that means this says `inTurn: true`, which never promotes.
    *
-   * ADDRESS_INVALID, ADDRESS_IN_USE, INVALID_STATE while serving, in a group, or where `inTurn` does not fit the role.
+   * ADDRESS_INVALID, ADDRESS_IN_USE, INVALID_STATE while serving, in a group, on a view, or where `inTurn` does not fit
+   * the role.
    */
   async serve(options: ServeOptions): Promise<Master> {
     this.#assertStaysOpen()
     this.#assertNoGroup()
     this.#assertOfNoGroup()
+    assertNoView(this.site, 'serves nobody')
     await this.#whenBecomeMaster()
     if (this.#master !== undefined || this.#isStarting)
       throw new CoterieError('INVALID_STATE', 'this database is being served already')
@@ -281,11 +288,12 @@ export class Database<K = string, V = string>
   /**
    * Takes part in a group that elects its own master (Berkeley DB's repmgr_start with elections). Resolves when this
    * site listens and takes part; `group.ready` says when it has the group's data. OPTION_UNKNOWN, OPTION_INVALID,
-   * ADDRESS_INVALID, ADDRESS_IN_USE, ABORTED, INVALID_STATE while attached, serving or in a group already.
+   * ADDRESS_INVALID, ADDRESS_IN_USE, ABORTED, INVALID_STATE while attached, serving or in a group already, or on a view.
    */
   async join(options: JoinOptions): Promise<Group> {
     this.#assertStaysOpen()
     this.#assertNoGroup()
+    assertNoView(this.site, 'is no member of a group that elects')
     await this.#whenFree()
     this.#isStarting = true
     let group: Group
@@ -308,7 +316,8 @@ export class Database<K = string, V = string>
 
   /**
    * Replicates over the application's own network, with elections that the application holds (Berkeley DB's Base API).
-   * OPTION_UNKNOWN, OPTION_INVALID, INVALID_STATE while attached, serving, in a group, or replicating already.
+   * OPTION_UNKNOWN, OPTION_INVALID, VIEW_FILTER_FAILED, INVALID_STATE while attached, serving, in a group, or replicating
+   * already, or where `view` is not what the database can be.
    */
   async replication(options: ReplicationOptions): Promise<Replication> {
     this.#assertStaysOpen()
@@ -366,7 +375,7 @@ export class Database<K = string, V = string>
    * `became-master`. Nobody else is asked; promote the site that has the most, and only when the old master is
    * gone. Then `serve()` lets the others attach; where it has served in its turn, it goes on. Without `sites` the group is as large as its last master said; in
    * one of a fixed size nothing becomes permanent before the others have it, so that a wrong choice can be undone.
-   * On a site that is master already it changes nothing.
+   * On a site that is master already it changes nothing. INVALID_STATE on a view, which stays attached.
    */
   async promote(
     options: { readonly sites?: number } = {},
@@ -375,6 +384,7 @@ export class Database<K = string, V = string>
     this.#assertStaysOpen()
     this.#assertNoGroup()
     this.#assertOfNoGroup()
+    assertNoView(this.site, 'is never promoted')
     await this.#attachment?.endForPromotion()
     const { durability } = this.#engine
     const sites = options.sites ?? this.site.groupSites
@@ -391,22 +401,27 @@ export class Database<K = string, V = string>
 
   /**
    * Asks the master that this replica is attached to, to hand over to it: see `Attachment.takeOver`, which says how it
-   * can fail. The attachment ends with `became-master`. INVALID_STATE unless it is attached. In a group it is
+   * can fail. The attachment ends with `became-master`. INVALID_STATE unless it is attached, and on a view. In a group it is
    * `group.takeOver`, which has the option `timeoutMs` alone.
    */
   async takeOver(options: TakeOverOptions = {}): Promise<TakeOverResult> {
     this.#assertStaysOpen()
     if (this.#group !== undefined) return await this.#group.takeOver(options)
+    assertNoView(this.site, 'never becomes master')
     if (this.#attachment === undefined) {
       throw new CoterieError('INVALID_STATE', 'only an attached replica can take over; promote() asks nobody')
     }
     return await this.#attachment.takeOver(options)
   }
 
-  /** Goes on alone: a former replica, or the former master of a group, takes writes for itself. */
+  /**
+   * Goes on alone: a former replica, or the former master of a group, takes writes for itself. INVALID_STATE on a view: a
+   * partial one would pass for a whole database; of a full one a backup can be restored, which is a site of its own.
+   */
   async standalone(): Promise<void> {
     this.#assertStaysOpen()
     this.#assertNoGroup()
+    assertNoView(this.site, 'takes no writes; restore a backup of a site that has every store')
     await this.#attachment?.endForPromotion()
     await this.#master?.stop()
     this.site.roles.forgetGroup()
@@ -446,13 +461,21 @@ export class Database<K = string, V = string>
 
   // ---- maintenance -------------------------------------------------------------------------------------------
 
-  /** Writes a backup of now to a file, while reads and writes go on. */
+  /**
+   * Writes a backup of now to a file, while reads and writes go on. ABORTED, DISK_FULL, IO_ERROR; INVALID_STATE on a partial
+   * view, whose rows are not all.
+   */
   async backup(file: string, options: BackupOptions = {}): Promise<BackupResult> {
     checkOptions('backup', options, { onProgress: anything, signal: abortSignal })
+    this.#engine.assertOpen()
+    if (this.site.view === 'partial') assertNoView(this.site, partialBackup)
     return await writeBackup(this.#engine, { files: this.#parts.outsideFiles, path: file, ...options })
   }
 
-  /** Reads all of the log and of the store and checks every checksum. LOG_DAMAGED or STORE_FAILED with the place. */
+  /**
+   * Reads all of the log and of the store, on a partial view of what it keeps, and checks every checksum. LOG_DAMAGED or
+   * STORE_FAILED with the place.
+   */
   async verify(options: { readonly onProgress?: (progress: Progress) => void } = {}): Promise<VerifyResult> {
     checkOptions('verify', options, progressRules)
     this.#engine.assertOpen()
@@ -463,7 +486,10 @@ export class Database<K = string, V = string>
     return { log, store: { rows, bytes, digest } }
   }
 
-  /** A checksum over all rows, equal on sites with equal data, and the LSN that it holds for. */
+  /**
+   * A checksum over all rows, equal on sites with equal data, and the LSN that it holds for. That of a partial view is of
+   * the rows that it keeps.
+   */
   async digest(
     options: { readonly onProgress?: (progress: Progress) => void } = {},
   ): Promise<Digest & { readonly lsn: Lsn }> {
@@ -490,12 +516,12 @@ export class Database<K = string, V = string>
     return await this.#engine.trim({})
   }
 
-  /** Names of the stores that have rows; the unnamed one is the empty string. */
+  /** Names of the stores that have rows here; the unnamed one is the empty string. */
   async storeNames(): Promise<string[]> {
     return (await this.stat()).map((each) => each.name)
   }
 
-  /** Rows and bytes of each store. Reads all keys. */
+  /** Rows and bytes of each store that has rows here. Reads all keys. */
   async stat(options: { readonly onProgress?: (progress: Progress) => void } = {}): Promise<StoreStat[]> {
     checkOptions('stat', options, progressRules)
     const snapshot = await this.#engine.snapshot()

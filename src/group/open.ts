@@ -237,6 +237,7 @@ async function settleState(
     promiseMs: 0,
     incarnation: newIncarnation(host.random),
     inGroup: false,
+    view: undefined,
     role: asReplica ? 'replica' : 'standalone',
     sites: undefined,
     master: undefined,

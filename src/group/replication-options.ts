@@ -22,6 +22,7 @@ import { messageLimits } from '../replication/message-limits.ts'
 import { defaultTimings, type Timings } from '../replication/timings.ts'
 import type { AppSend } from './app-network.ts'
 import { type LeaseOptions, leaseRule, leaseTerms } from './lease-options.ts'
+import { type ViewOption, viewRule } from './views.ts'
 
 /** What can be changed at run time. Times are milliseconds. */
 export interface ReplicationSettings {
@@ -60,13 +61,17 @@ export interface ReplicationOptions extends ReplicationSettings {
   readonly site: string | number
   /** The application's network. */
   readonly send: AppSend
-  /** Never votes, is never elected, never counted. Default false. */
-  readonly view?: boolean
   /**
    * Reads that are the newest without asking a majority each time. Needs `sites`; and then only who was elected, by more
    * than half of them, may reign. Default: none.
    */
   readonly leases?: LeaseOptions
+  /**
+   * Makes this site a view, for ever: it never votes, is never elected, never counted. `true`: with every store;
+   * `{ filter(store) }`: with those only that the filter answers true for. Default: a participant, or what the database
+   * is already. A partial view is given its filter each time. See docs/views.md.
+   */
+  readonly view?: ViewOption
 }
 
 const settingRules: OptionRules = {
@@ -94,7 +99,7 @@ const replicationRules: OptionRules = {
   ...settingRules,
   site: siteName,
   send: aFunction,
-  view: truth,
+  view: viewRule,
   leases: leaseRule,
 }
 
@@ -204,12 +209,11 @@ export function serveOptionsOf(
 }
 
 /** How this site follows when it is replica. */
-export function followOptionsOf(settings: ReplicationSettings, view: boolean): FollowOptions {
+export function followOptionsOf(settings: ReplicationSettings): FollowOptions {
   const { autoInit, autoRewind } = settings
   return {
     timings: timingsOf(settings),
     anywhere: true,
-    ...(view ? { view } : {}),
     ...(autoInit === undefined ? {} : { autoInit }),
     ...(autoRewind === undefined ? {} : { autoRewind }),
   }

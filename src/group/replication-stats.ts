@@ -7,6 +7,8 @@ import { type ReplicaStatus, replicaStatus } from './status.ts'
 export interface ReplicationStats {
   readonly site: string
   readonly role: 'none' | 'master' | 'replica'
+  /** It is a view, of every store or of some. */
+  readonly view: 'full' | 'partial' | undefined
   readonly master: string | undefined
   readonly term: number
   readonly lastLsn: number
@@ -36,6 +38,7 @@ export function statsOf(
   return {
     site: site.site,
     role,
+    view: site.view,
     master: core.heardMaster?.site,
     term: core.term,
     lastLsn: core.lastLsn,

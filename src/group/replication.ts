@@ -37,10 +37,10 @@ import {
 import { type ReplicationStats, statsOf } from './replication-stats.ts'
 import type { Site } from './site.ts'
 import { tellSync } from './sync-events.ts'
+import { assertNoView, becomeView } from './views.ts'
 
 export class Replication extends Emitter<ReplicationEvents> implements AsyncDisposable {
   readonly #site: Site
-  readonly #isView: boolean
   readonly #network: AppNetwork
   readonly #following: AppFollowing
   readonly #election: HeldElection
@@ -64,10 +64,9 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
 
   private constructor(site: Site, options: ReplicationOptions) {
     super()
-    const { send, view = false, site: _, leases: __, ...settings } = options
+    const { send, view: _view, site: _site, leases: _leases, ...settings } = options
     this.#leases = leasesOf(options)
     this.#site = site
-    this.#isView = view
     this.#settings = settings
     this.#election = new HeldElection(site)
     this.#results = new MessageResults(site)
@@ -77,7 +76,7 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
     this.#calls = new BackOff({ random, minMs: retryMinMs, maxMs: retryMaxMs })
     this.#following = new AppFollowing({
       site,
-      follow: () => followOptionsOf(this.#settings, this.#isView),
+      follow: () => followOptionsOf(this.#settings),
       isDelayed: () => this.#settings.delaySync === true,
       call: () => this.#network.call(),
       retryMinMs,
@@ -85,14 +84,29 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
     })
   }
 
-  /** Internal: `db.replication()`. OPTION_UNKNOWN, OPTION_INVALID. */
+  /** Internal: `db.replication()`. OPTION_UNKNOWN, OPTION_INVALID, INVALID_STATE, VIEW_FILTER_FAILED. */
   static async open(site: Site, options: ReplicationOptions): Promise<Replication> {
     checkReplication(options)
     const id = String(options.site)
     if (id !== site.site) await site.takeId(id)
+    await Replication.#settleView(site, options.view)
     const replication = new Replication(site, options)
     replication.#begin()
     return replication
+  }
+
+  /** Nobody has been told of this site yet. */
+  static async #settleView(site: Site, view: ReplicationOptions['view']): Promise<void> {
+    if (view === undefined || view === false) {
+      await becomeView(site, view)
+      return
+    }
+    await site.roles.abdicate()
+    try {
+      await becomeView(site, view)
+    } finally {
+      site.roles.resumeReign()
+    }
   }
 
   #begin(): void {
@@ -145,8 +159,8 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
     site.step(() =>
       site.core.joinGroup({
         address: site.site,
-        priority: this.#isView ? 0 : (this.#settings.priority ?? 100),
-        view: this.#isView,
+        priority: site.view === undefined ? (this.#settings.priority ?? 100) : 0,
+        view: site.view !== undefined,
         data: this.#data,
         elections: 'application',
         ...(this.#leases === undefined ? {} : { leases: this.#leases }),
@@ -193,7 +207,7 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
     const problem = roleRule(role)
     if (problem !== undefined) throw new TypeError(`start: the role is ${problem}`)
     checkOptions('start', options, startRules)
-    if (role === 'master' && this.#isView) throw new CoterieError('INVALID_STATE', 'a view is never master')
+    if (role === 'master') assertNoView(this.#site, 'is never master')
     this.#isStarted = true
     // Before anything is said of this site.
     if (options.data !== undefined) {
@@ -311,6 +325,7 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
     this.#assertOpen()
     const votes = votesNeeded(options, this.#settings.sites)
     this.#checkLeased(votes)
+    assertNoView(this.#site, 'elects nobody')
     if (this.#role !== 'replica') {
       const why = this.#role === 'none' ? 'call start() first' : 'this site is master'
       throw new CoterieError('INVALID_STATE', `elect: ${why}`)

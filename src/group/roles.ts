@@ -10,7 +10,7 @@ import type { RecordPlace } from '../base/batch.ts'
 import { CoterieError, isCoterieError } from '../base/errors.ts'
 import { type Lsn, noTerm, type Term } from '../base/lsn.ts'
 import { aborted } from '../database/aborted.ts'
-import type { SiteRole, SiteState } from '../database/site-state.ts'
+import type { SiteRole, SiteState, ViewState } from '../database/site-state.ts'
 import type { Core } from '../replication/core.ts'
 import type { GroupOptions, RelayOptions, ServeOptions } from '../replication/core-options.ts'
 import type { Effect } from '../replication/effects.ts'
@@ -103,9 +103,10 @@ export class Roles {
     const { engine } = site
     const { standing, loop } = this.#parts
     const before = { role: standing.role, sites: standing.sites }
+    const { databaseId, site: id, view } = engine.folder.state as SiteState
+    assert(view === undefined, 'a view never reigns')
     standing.role = role
     standing.sites = role === 'master' ? options.sites : undefined
-    const { databaseId, site: id } = engine.folder.state as SiteState
     assert(databaseId !== undefined, 'a master has a database')
     let term: Term = noTerm
     try {
@@ -305,6 +306,29 @@ export class Roles {
     standing.masterAddress = master
     await standing.saveWhenRoom({})
     this.#site.events.emit('role', { role: 'replica', term: this.#core.term })
+  }
+
+  /** A view from now on, on disk when it resolves; it has taken its last write. */
+  async becomeView(view: ViewState): Promise<void> {
+    assert(!this.#site.isWriter, 'a view does not reign')
+    await this.#saveView('replica', view)
+  }
+
+  /** Undoes `becomeView`, also on disk, where no master has let it in. */
+  async ceaseView(role: SiteRole): Promise<void> {
+    await this.#saveView(role, undefined)
+  }
+
+  async #saveView(role: SiteRole, view: ViewState | undefined): Promise<void> {
+    const { standing } = this.#parts
+    const before = standing.role
+    standing.role = role
+    try {
+      await standing.save({ view })
+    } catch (error) {
+      standing.role = before
+      throw error
+    }
   }
 
   /** From now on this site is one of a group; it takes no writes of its own accord any more. */

@@ -17,7 +17,7 @@ import type { CommitException } from '../base/policy.ts'
 import type { Engine, Gate, Replicator } from '../database/engine.ts'
 import type { LostReport } from '../database/lost-file.ts'
 import { nobody } from '../database/receipt.ts'
-import type { SiteRole, SiteState } from '../database/site-state.ts'
+import type { SiteRole, SiteState, ViewState } from '../database/site-state.ts'
 import type { Core } from '../replication/core.ts'
 import type {
   Detachment,
@@ -103,6 +103,8 @@ export class Site implements Replicator, SiteSteps {
     this.#snapshotTaking = new SnapshotTaking(this, { segmentBytes: options.segmentBytes })
     this.#rewinding = new Rewinding(this)
     engine.replicator = this
+    engine.keptStores.onAnswered = (answers): Promise<void> =>
+      this.#standing.saveWhenRoom({ view: { kind: 'partial', ...answers } })
   }
 
   get core(): Core {
@@ -130,6 +132,11 @@ export class Site implements Replicator, SiteSteps {
 
   get inGroup(): boolean {
     return this.#standing.inGroup
+  }
+
+  /** A view never votes, and is a replica for ever; a partial one has not every store. Undefined: a participant. */
+  get view(): ViewState['kind'] | undefined {
+    return this.engine.folder.state?.view?.kind
   }
 
   /** Where the last known master is, on a replica. */
@@ -378,6 +385,11 @@ export class Site implements Replicator, SiteSteps {
     return await this.#snapshotTaking.resumable()
   }
 
+  /** What it has left is of no use: its rows are others than this site keeps. */
+  async discardStaged(): Promise<void> {
+    await this.#snapshotTaking.discard()
+  }
+
   /** Follows the master behind a connection, which ends with the attachment. */
   follow(connection: Connection, options: FollowOptions): void {
     if (this.engine.failure !== undefined) throw this.engine.failure
@@ -391,7 +403,8 @@ export class Site implements Replicator, SiteSteps {
   followPeer(peer: PeerId, options: FollowOptions): void {
     this.#following = true
     this.#ackMeter.reset()
-    this.step(() => this.core.follow({ peer, now: this.now(), options }))
+    const asWhat = this.view === undefined ? options : { ...options, view: true }
+    this.step(() => this.core.follow({ peer, now: this.now(), options: asWhat }))
   }
 
   /** As `step`, where the core may say no: its refusal is the caller's. */

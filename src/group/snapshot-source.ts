@@ -1,6 +1,7 @@
 // The master's side of a snapshot: one consistent view of the store for one replica, read in chunks at the pace that
 // the core sets. The view costs nothing to others; it is held until the replica has all of it or has gone.
 
+import { assert } from '../base/assert.ts'
 import type { RecordPlace } from '../base/batch.ts'
 import type { History } from '../base/history.ts'
 import { encodeRows, rowHeaderBytes } from '../base/row-run.ts'
@@ -38,6 +39,7 @@ export class SnapshotSource {
 
   /** Opens a view of now; with `afterKey` only the rows behind it are read. */
   static async open(engine: Engine, afterKey: Uint8Array | undefined): Promise<SnapshotSource> {
+    assert(!engine.keptStores.isPartial, 'a partial view gives no rows to others')
     const snapshot = await engine.snapshot()
     const { meta } = snapshot.rows
     // A new group commits nothing before its replicas are there: the first of them start from the empty state.

@@ -67,14 +67,18 @@ export class SnapshotStaging {
     })
   }
 
-  /** Stores rows that came in order. SNAPSHOT_FAILED if the bytes are not whole rows. */
+  /** Stores those that are kept of rows that came in order. SNAPSHOT_FAILED if the bytes are not whole rows. */
   async storeRows(chunks: readonly Uint8Array[]): Promise<void> {
+    const { rowFilter } = this.#engine.keptStores
     const writes: RowWrite[] = []
     for (const bytes of chunks) {
       const rows = decodeRows(bytes)
       if (rows === undefined) throw new CoterieError('SNAPSHOT_FAILED', 'a chunk does not hold whole rows')
-      for (const [key, value] of rows) writes.push({ key, value })
+      for (const [key, value] of rows) {
+        if (rowFilter === undefined || rowFilter.keeps(key)) writes.push({ key, value })
+      }
     }
+    await rowFilter?.settle()
     await (this.#store as Store).write({ writes })
   }
 

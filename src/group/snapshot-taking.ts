@@ -35,6 +35,12 @@ export class SnapshotTaking {
     return await this.#staging.resumable()
   }
 
+  /** Drops what an earlier snapshot has left. */
+  async discard(): Promise<void> {
+    await this.#storeRunning
+    await this.#staging.discard()
+  }
+
   /** Ends what is under way; the staged rows stay for a later attachment. */
   async close(): Promise<void> {
     this.#snapshots++
@@ -47,8 +53,10 @@ export class SnapshotTaking {
   run(effect: Extract<Effect, { kind: 'snapshotPrepare' | 'snapshotStore' | 'snapshotInstall' }>): void {
     const site = this.#site
     const failed = (error: unknown): void => {
-      // What is to be kept of the old log cannot be read, and never will be: the next snapshot would end the same way.
-      if (isCoterieError(error, 'LOG_DAMAGED')) site.engine.fail(error)
+      // What is to be kept of the old log cannot be read, or the filter of a view cannot say what is kept of the rows: the
+      // next snapshot would end the same way.
+      const isFinal = isCoterieError(error, 'LOG_DAMAGED') || isCoterieError(error, 'VIEW_FILTER_FAILED')
+      if (isFinal) site.engine.fail(error)
       else site.core.snapshotInstallFailed({ reason: asError(error).message, now: site.now() })
     }
     if (effect.kind === 'snapshotPrepare') {

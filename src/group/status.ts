@@ -11,6 +11,8 @@ import type { Site } from './site.ts'
 export interface ReplicaStatus {
   readonly site: string
   readonly address: string | undefined
+  /** It is a view: no commit waits for it, and it never becomes master. */
+  readonly view: boolean
   /** `joining`, `snapshot`, `catchUp`, or `live`: it takes each record as it is written. */
   readonly state: ReplicaView['state']
   readonly receivedLsn: number
@@ -31,6 +33,7 @@ export function replicaStatus(site: Site, view: ReplicaView): ReplicaStatus {
   return {
     site: view.site,
     address: traffic?.remote,
+    view: view.view,
     state: view.state,
     receivedLsn: view.receivedLsn,
     durableLsn: view.durableLsn,
@@ -45,6 +48,15 @@ export function replicaStatus(site: Site, view: ReplicaView): ReplicaStatus {
   }
 }
 
+/** What a view keeps. */
+export interface ViewStatus {
+  /** `full`: every store. */
+  readonly kind: 'full' | 'partial'
+  /** Of a partial view, as far as it has met them; '' is the unnamed store. */
+  readonly kept: readonly string[]
+  readonly declined: readonly string[]
+}
+
 export interface DatabaseStatus {
   readonly role: 'standalone' | 'master' | 'replica'
   /** It takes writes, or would at the next one. */
@@ -52,6 +64,8 @@ export interface DatabaseStatus {
   readonly attached: boolean
   /** Where it serves, as master or, while its role is `replica`, in its turn; empty where it does not. */
   readonly addresses: readonly string[]
+  /** It is a view, and which stores of the database it keeps. Undefined: a participant, with all of them. */
+  readonly view: ViewStatus | undefined
   readonly site: string
   readonly databaseId: string | undefined
   readonly term: number
@@ -108,6 +122,7 @@ export function databaseStatus(
       (site.isWriter || site.writeGate.whyNotWriter() === undefined),
     attached,
     addresses,
+    view: site.view && { kind: site.view, ...engine.keptStores.answers },
     site: site.site,
     databaseId: state?.databaseId,
     term: core.term,
@@ -156,14 +171,16 @@ export function canLose(options: {
   replicas: readonly ReplicaView[]
 }): string {
   const { committedLsn, durableLsn, replicas } = options
-  const holders = replicas.filter((replica) => replica.durableLsn >= committedLsn).length
+  // A view never becomes master: what it alone has is lost to the others.
+  const participants = replicas.filter((replica) => !replica.view)
+  const holders = participants.filter((replica) => replica.durableLsn >= committedLsn).length
   const copies = holders + (durableLsn >= committedLsn ? 1 : 0)
   if (copies >= 2) return `can lose: ${copies - 1} ${copies === 2 ? 'site' : 'sites'}, 0 commits`
-  const best = replicas.reduce((most, replica) => Math.max(most, replica.durableLsn), 0)
+  const best = participants.reduce((most, replica) => Math.max(most, replica.durableLsn), 0)
   const commits = committedLsn - best
   if (copies === 0)
     return `can lose: 0 sites; a crash now could lose ${committedLsn - Math.max(best, durableLsn)} commits`
-  return replicas.length === 0
+  return participants.length === 0
     ? 'can lose: 0 sites; no replica is attached'
     : `can lose: 0 sites; this one alone has the last ${commits} commits`
 }

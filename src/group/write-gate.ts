@@ -60,7 +60,8 @@ export class WriteGate {
       })
     }
     if (this.isLeavingReign || this.#site.isFollowing || role === 'replica') {
-      return new CoterieError('NOT_MASTER', `this site is a replica and takes no writes${at}`, {
+      const what = this.#site.engine.folder.state?.view === undefined ? 'replica' : 'view'
+      return new CoterieError('NOT_MASTER', `this site is a ${what} and takes no writes${at}`, {
         details: { ...(master === undefined ? {} : { master }) },
       })
     }

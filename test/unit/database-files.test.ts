@@ -181,7 +181,7 @@ test('[D8a] a damaged, missing or newer state file is refused, and nothing is ch
   const missing = imageOf(db.location)
   await failsWith('STATE_DAMAGED', open(db.location))
   assert.deepEqual(imageOf(db.location), missing)
-  const newer = (good.toString('utf8').split('\n')[0] as string).replace('"format":1', '"format":2')
+  const newer = (good.toString('utf8').split('\n')[0] as string).replace('"format":1', '"format":3')
   writeFileSync(state, `${newer}\n${crc32(newer).toString(16)}\n`)
   await failsWith('FORMAT_UNSUPPORTED', open(db.location))
   writeFileSync(state, good)

@@ -106,6 +106,7 @@ const newState: SiteState = {
   promiseMs: 0,
   incarnation,
   inGroup: false,
+  view: undefined,
   role: 'standalone',
   sites: undefined,
   master: undefined,
@@ -476,21 +477,21 @@ describe('the state of a site', () => {
     assert.deepEqual([vote, inGroup, kept], ['b', true, drawn])
   })
 
-  it('is read from a file that has none of these: no vote, no group, always the same incarnation', async (t) => {
+  it('is read from a file that has none of these: no vote, no group, no view, always the same incarnation', async (t) => {
     const db = await openFolder(t)
     await db.put('k', '1')
     await db.close()
     const path = join(db.location, 'state')
     const rewrite = (change: (state: Record<string, unknown>) => void): void => {
       const state = JSON.parse(String(readFileSync(path, 'utf8').split('\n')[0])) as Record<string, unknown>
-      for (const name of ['vote', 'incarnation', 'inGroup']) delete state[name]
+      for (const name of ['vote', 'incarnation', 'inGroup', 'view']) delete state[name]
       change(state)
       const json = JSON.stringify(state)
       writeFileSync(path, `${json}\n${crc32(json).toString(16)}\n`)
     }
     rewrite(() => {})
     const old = (await stateOf(db.location)) as SiteState
-    assert.deepEqual([old.vote, old.inGroup], [undefined, false])
+    assert.deepEqual([old.vote, old.inGroup, old.view], [undefined, false, undefined])
     assert.match(old.incarnation, /^[0-9a-f]{16}$/)
     assert.deepEqual(await stateOf(db.location), old)
     const again = await openAt(t, db.location)
