@@ -152,8 +152,9 @@ export class LocalPort implements DatabasePort {
 
   async stat(): Promise<PortStat> {
     const stores = await this.#db.stat()
-    const { logBytes, firstLsn, lastLsn, checkpointLsn } = this.#db.status()
-    return { stores, logBytes, firstLsn, lastLsn, checkpointLsn }
+    const { logBytes, firstLsn, lastLsn, checkpointLsn, view } = this.#db.status()
+    const ofView = view === undefined ? {} : { view }
+    return { stores, ...ofView, logBytes, firstLsn, lastLsn, checkpointLsn }
   }
 
   verify(onProgress: PortProgress): Promise<PortVerified> {

@@ -111,6 +111,8 @@ export type PortStatus = DatabaseStatus
 
 export interface PortStat {
   readonly stores: readonly { readonly name: string; readonly rows: number; readonly bytes: number }[]
+  /** On a view. */
+  readonly view?: PortStatus['view']
   readonly [field: string]: unknown
 }
 

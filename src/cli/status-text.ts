@@ -1,6 +1,6 @@
 // The status of a site as text: positions, replicas, the group, and what could be lost now.
 
-import type { ReplicaStatus } from '../index.ts'
+import type { ReplicaStatus, ViewStatus } from '../index.ts'
 import { formatBytes, formatCount, formatPairs, formatTable } from './format.ts'
 import { electionsText, groupTable } from './group-text.ts'
 import type { PortStatus } from './port.ts'
@@ -23,6 +23,7 @@ export function statusText(status: PortStatus, holderPid: number | undefined): s
     ['term', String(status.term)],
   ]
   if (status.addresses.length > 0) pairs.push(['serves at', status.addresses.join(', ')])
+  if (status.view !== undefined) pairs.push(['view', viewText(status.view)])
   const master = group === undefined ? status.master : masterText(group)
   if (master !== undefined) pairs.push(['master', master])
   if (group !== undefined) pairs.push(['majority', electionsText(group)])
@@ -41,6 +42,14 @@ export function statusText(status: PortStatus, holderPid: number | undefined): s
 
 function roleText({ group, role, attached, writable }: PortStatus): string {
   return `${group?.role ?? role}${attached ? ', attached' : ''}${writable ? '' : ', read-only'}`
+}
+
+/** What a view keeps, and what it does not. */
+export function viewText({ kind, kept, declined }: ViewStatus): string {
+  if (kind === 'full') return 'of every store'
+  const names = (stores: readonly string[]): string =>
+    stores.length === 0 ? 'none' : stores.map((name) => (name === '' ? '(unnamed)' : name)).join(', ')
+  return `partial; stores kept: ${names(kept)}; not kept: ${names(declined)}`
 }
 
 function masterText({ master }: NonNullable<PortStatus['group']>): string {
@@ -67,7 +76,7 @@ function replicasTable(replicas: readonly ReplicaStatus[]): string {
     ],
     replicas.map((replica) => [
       replica.site,
-      replica.state,
+      replica.view ? `${replica.state}, view` : replica.state,
       formatCount(replica.durableLsn),
       formatCount(replica.appliedLsn),
       formatCount(replica.lagRecords),

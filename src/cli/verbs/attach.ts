@@ -11,12 +11,12 @@ import { type CommandRun, defineVerb, type VerbContext } from '../command.ts'
 import { ControlServer } from '../control/control-server.ts'
 import { printDatabaseEvents } from '../database-events.ts'
 import { EventLines } from '../event-lines.ts'
-import { CommandError, type ExitCode, exitCodeOf, exitCodes } from '../exit-codes.ts'
+import { CommandError, type ExitCode, exitCodeOf, exitCodes, usageError } from '../exit-codes.ts'
 import { formatBytes, formatCount, formatMs } from '../format.ts'
 import { library } from '../library.ts'
 import { toLinkOptions } from '../linking.ts'
 import { type ByteDatabase, LocalPort, takeOver, viewEncodings } from '../local-port.ts'
-import { durationMs } from '../options.ts'
+import { collect, durationMs } from '../options.ts'
 import type { PortPromoted, PortTakenOver, PortTakeOverOptions } from '../port.ts'
 import type { Progress } from '../progress.ts'
 import {
@@ -36,6 +36,8 @@ interface AttachVerbOptions extends ServingOptions {
   readonly sync?: boolean
   readonly site?: string
   readonly inTurn?: boolean
+  readonly view?: boolean
+  readonly onlyStore?: readonly string[]
 }
 
 const firstPauseMs = 100
@@ -55,6 +57,7 @@ export function defineAttach(program: Command, run: CommandRun): Command {
       ['coterie attach ./copy 127.0.0.1:10000', 'makes a live copy'],
       ['coterie attach ./copy db1:10000 --listen tcp://0.0.0.0:10000', 'and serves, once it is promoted'],
       ['coterie attach ./copy db1:10000 --in-turn --listen 10.1.0.1:10000', 'and serves others in its turn'],
+      ['coterie attach ./part db1:10000 --only-store cities', 'a view that keeps the rows of one store'],
     ],
     options: (command) => {
       command
@@ -67,6 +70,12 @@ export function defineAttach(program: Command, run: CommandRun): Command {
         .option('--sync', 'commits of an asynchronous master wait for this replica')
         .option('--site <id>', 'the durable id of this site, given once; default: a random one')
         .option('--in-turn', 'serve on --listen already as a replica, with what is permanent')
+        .option('--view', 'be a view, for ever: never counted by the master, never promoted')
+        .option(
+          '--only-store <name>',
+          "be a view that keeps the rows of this store alone ('' is the unnamed one); may be given again, and is each time",
+          collect,
+        )
       servingOptions(command, 'once promoted, serve on this address; may be given again')
     },
     action: async (context, [path = '', address = ''], options) =>
@@ -102,8 +111,12 @@ class Following {
 
   async run(): Promise<ExitCode> {
     const { interrupted } = this.#context.io
-    if (this.#options.inTurn === true && this.#options.listen === undefined) {
+    const { view, onlyStore, listen, inTurn } = this.#options
+    if (inTurn === true && listen === undefined) {
       throw new CoterieError('OPTION_INVALID', '--in-turn needs --listen: where others can attach')
+    }
+    if (listen !== undefined && (view === true || onlyStore !== undefined)) {
+      throw usageError('--listen is for a site that may become master, and a view never does')
     }
     try {
       let pauseMs = firstPauseMs
@@ -131,7 +144,7 @@ class Following {
 
   /** One attachment, from connecting to its end. */
   async #follow(): Promise<{ stop: StopResult; synced: boolean }> {
-    const { site, replace, connectTimeout, sync } = this.#options
+    const { site, replace, connectTimeout, sync, view, onlyStore } = this.#options
     const { attachMaster } = await library()
     const target = this.#db ?? { path: this.#path, ...viewEncodings, ...(site === undefined ? {} : { site }) }
     const attachment = attachMaster<Uint8Array, Uint8Array>(target, this.#address, {
@@ -139,6 +152,8 @@ class Following {
       ...(replace === true && !this.#everSynced ? { replace } : {}),
       ...(connectTimeout === undefined ? {} : { connectTimeoutMs: connectTimeout }),
       ...(sync === true ? { sync } : {}),
+      ...(view === true ? { view } : {}),
+      ...(onlyStore === undefined ? {} : { view: { filter: (store) => onlyStore.includes(store) } }),
       ...toLinkOptions(this.#options),
     })
     const stopOnSignal = (): void => {
@@ -251,6 +266,8 @@ class Following {
   }
 
   #promote(db: ByteDatabase): Promise<PortPromoted> {
+    // Refused, and the process goes on.
+    if (db.status().view !== undefined) return this.#becomeMaster(db)
     this.#promoting ??= this.#becomeMaster(db)
     this.#promoted.abort()
     return this.#promoting

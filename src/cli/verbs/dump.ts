@@ -7,6 +7,7 @@ import { rename, rm } from 'node:fs/promises'
 import type { Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import type { Command } from 'commander'
+import { CoterieError } from '../../base/errors.ts'
 import { type CommandRun, defineVerb, type VerbContext } from '../command.ts'
 import { CommandError, usageError } from '../exit-codes.ts'
 import { formatBytes, formatCount, formatMs } from '../format.ts'
@@ -80,6 +81,10 @@ async function dumpRows(
   onProgress: (rows: number, total: number | undefined) => void,
 ): Promise<Dumped> {
   const known = await port.stat()
+  if (options.store === undefined && known.view?.kind === 'partial') {
+    const message = 'this is a partial view, which has not every store: name those to dump by --store'
+    throw new CoterieError('STORE_NOT_KEPT', message)
+  }
   const named = known.stores.map((store) => store.name).filter((name) => name !== '')
   const stores = options.store ?? ['', ...named]
   const total = known.stores

@@ -4,6 +4,7 @@ import type { Command } from 'commander'
 import { type CommandRun, defineVerb } from '../command.ts'
 import { formatBytes, formatCount, formatPairs, formatTable } from '../format.ts'
 import type { PortDigest, PortStat } from '../port.ts'
+import { viewText } from '../status-text.ts'
 import { withPort } from './shared.ts'
 
 interface StatOptions {
@@ -54,6 +55,7 @@ function statText(stat: PortStat, digest: PortDigest | undefined): string {
       figures.push([name, value])
     }
   }
+  if (stat.view !== undefined) figures.push(['view', viewText(stat.view)])
   if (digest !== undefined) figures.push(['digest', `${digest.digest} at lsn ${formatCount(digest.lsn)}`])
   return figures.length === 0 ? table : `${table}\n\n${formatPairs(figures)}`
 }

@@ -3,6 +3,7 @@
 import type { Command } from 'commander'
 import { type CommandRun, defineVerb } from '../command.ts'
 import { formatBytes, formatCount } from '../format.ts'
+import { viewText } from '../status-text.ts'
 import { withPort } from './shared.ts'
 
 export function defineVerify(program: Command, run: CommandRun): Command {
@@ -16,12 +17,15 @@ export function defineVerify(program: Command, run: CommandRun): Command {
         const bar = context.progress({ label: 'verify', unit: 'records' })
         const { log, store } = await port.verify((done, total) => bar.update(done, total))
         bar.stop()
+        const { view } = await port.status()
+        const partial = view?.kind === 'partial' ? view : undefined
         const segments = `${formatCount(log.segments)} ${log.segments === 1 ? 'segment' : 'segments'}`
         await context.output.result(
-          { ok: true, log, store },
+          { ok: true, log, store, ...(partial === undefined ? {} : { view: partial }) },
           [
             `log    ok: ${formatCount(log.records)} records, ${formatBytes(log.bytes)}, ${segments}`,
             `store  ok: ${formatCount(store.rows)} rows, ${formatBytes(store.bytes)}, digest ${store.digest}`,
+            ...(partial === undefined ? [] : [`view   ${viewText(partial)}`]),
           ].join('\n'),
         )
       })
