@@ -141,11 +141,27 @@ export class BaseCluster {
     if (opening !== undefined) this.wait(opening)
   }
 
-  crash(site: BaseSite): void {
-    site.machine.kill()
-    site.stores.kill()
+  /** `kill`: its process only. `power`: the machine, which keeps of what was not synced as much as is drawn. */
+  crash(site: BaseSite, how: 'kill' | 'power' = 'kill'): void {
+    if (how === 'kill') {
+      site.machine.kill()
+      site.stores.kill()
+    } else {
+      site.machine.crash()
+      site.stores.crash()
+    }
     site.db = undefined
     site.rep = undefined
+  }
+
+  /** Makes a call on the site's machine, and gives what it came to. */
+  on<T>(site: BaseSite, call: () => Promise<T>): T {
+    let promise: Promise<T> | undefined
+    site.machine.host?.run(() => {
+      promise = call()
+    })
+    if (promise === undefined) throw new Error(`${site.name} is down`)
+    return this.wait(promise)
   }
 
   cut(name: string): void {
