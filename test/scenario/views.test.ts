@@ -201,7 +201,7 @@ async function assertOnlyAView(t: TestContext, db: Database, kind: 'full' | 'par
     () => db.promote(),
     () => db.standalone(),
     () => db.takeOver(),
-    () => db.join({ site: 'v', listen, found: true } as never),
+    () => db.join({ listen }),
   ]
   if (kind === 'partial') calls.push(() => db.backup(join(withTempFolder(t), 'part.backup')))
   for (const call of calls) {
@@ -336,6 +336,29 @@ test('a site that no master has let in as a view is what it was', async (t) => {
   const fresh = await replicaOf(t, strangers, { path })
   assert.equal(fresh.db.status().view, undefined)
   assert.equal(await fresh.db.get('x'), '1')
+})
+
+test('[B10] a partial view whose data is replaced by another database keeps the same stores of that', async (t) => {
+  const [first, second] = [await openMemory(t), await openMemory(t)]
+  await putIn(first, 'kept', 3, 'first')
+  await putIn(first, 'other', 3)
+  await putIn(second, 'kept', 2, 'second')
+  await putIn(second, 'k-more', 2)
+  await putIn(second, 'other', 2)
+  const [one, two] = [await serveTcp(first), await serveTcp(second)]
+  const path = join(withTempFolder(t), 'view')
+  const { attachment, db } = await replicaOf(t, one, { path }, partial)
+  await attachment.stop()
+  await failsWith('FOREIGN_HISTORY', attachTo(t, two, db, partial).synced)
+  assert.equal(db.status().view?.kind, 'partial', 'it was one before')
+  await failsWith('INVALID_STATE', attachTo(t, two, db, { replace: true }).synced)
+  await failsWith('INVALID_STATE', attachTo(t, two, db, { replace: true, view: true }).synced)
+  await replicaOf(t, two, db, { ...partial, replace: true })
+  await applied(db, second)
+  assert.deepEqual(await db.store('kept').values().all(), ['second0', 'second1'])
+  assert.equal(await rowsIn(db, 'k-more'), 2)
+  await assertNotKept(db, 'other')
+  assert.equal((await db.digest()).rows, 4)
 })
 
 test('[B10] a participant may become a full view, and then never goes back', async (t) => {
@@ -502,10 +525,8 @@ test('[B10] over a network of the application: views are not counted, elect nobo
   const v = await net.site('v', { ...two, view: { filter: keepsK } }, { path })
   const f = await net.site('f', { ...two, view: true })
   await a.rep.start('master')
-  for (const each of [b, v, f]) {
-    await failsWith('INVALID_STATE', () => (each === b ? v.rep.start('master') : each.rep.start('master')))
-    await each.rep.start('replica')
-  }
+  for (const each of [v, f]) await failsWith('INVALID_STATE', each.rep.start('master'))
+  for (const each of [b, v, f]) await each.rep.start('replica')
   await waitUntil(() => [b, v, f].every(({ rep }) => rep.stats().synced), { what: 'all have all' })
   assert.deepEqual(
     [a, b, v, f].map(({ rep }) => rep.stats().view),
