@@ -11,9 +11,12 @@ export class Attachments {
   readonly #byPeer = new Map<PeerId, Progress>()
   readonly #bySite = new Map<string, Progress>()
   readonly #ended = new Set<number>()
-  /** Sites that were attached in this reign. Those that vote make up a group whose size nobody has told. */
+  /**
+   * Sites that were attached in this reign. Those that vote, with their incarnations, make up a group whose size nobody
+   * has told.
+   */
   readonly #met = new Set<string>()
-  readonly #known = new Set<string>()
+  readonly #known = new Map<string, string>()
   /** When sites that are attached no more were heard last. */
   readonly #heardAt = new Map<string, number>()
 
@@ -54,6 +57,14 @@ export class Attachments {
     this.#met.delete(site)
   }
 
+  /**
+   * A view has answered, so it has been let in and is one for good: it will never stand for what it may have acknowledged
+   * before. Another site of its id says nothing of it.
+   */
+  noteView({ site, join }: Progress): void {
+    if (this.#known.get(site) === join.incarnation) this.#known.delete(site)
+  }
+
   hasEnded(session: number): boolean {
     return this.#ended.has(session)
   }
@@ -72,7 +83,7 @@ export class Attachments {
     this.#byPeer.set(progress.peer, progress)
     this.#bySite.set(progress.site, progress)
     this.#met.add(progress.site)
-    if (progress.votes) this.#known.add(progress.site)
+    if (progress.votes) this.#known.set(progress.site, progress.join.incarnation)
   }
 
   remove(progress: Progress): void {

@@ -152,6 +152,7 @@ export class Serving {
       this.#hooks.changed()
       return ignore('an ack beyond what was sent')
     }
+    if (progress.join.view) this.attachments.noteView(progress)
     if (progress.state === 'joining') progress.state = 'catchUp'
     if (progress.acked(ack, state.now)) progress.probe = startRetry(this.#served.timings, state.now)
     if (progress.state === 'catchUp') this.feed.pump(progress)
