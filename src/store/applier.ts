@@ -308,7 +308,7 @@ export class Applier {
     const batch = new ApplyBatch({ last: this.#applied, history })
     const filter = this.#options.rowFilter?.()
     await this.#gather(batch, filter)
-    await filter?.settle()
+    if (filter !== undefined) await filter.settle()
     await batch.readUndo(this.#store, this.#options.cache)
     const { last } = batch
     const lastUndo = batch.undo[batch.undo.length - 1]
