@@ -201,7 +201,7 @@ const extremeDbHa: readonly Line[] = [
   ],
   ['A26b', 'now', 'replica in the same process, without a network', 'the `memory://` transport'],
   ['A26c', 'now', 'cascade', 'a replica may `serve()` in its turn'],
-  ['A26d', 'later', 'partial replication', 'views with a filter'],
+  ['A26d', 'now', 'partial replication', 'views with a filter'],
   [
     'A27a',
     'now',

@@ -12,7 +12,6 @@
 import { assert } from '../base/assert.ts'
 import { Emitter, EventQueue } from '../base/emitter.ts'
 import { asError, CoterieError, type ErrorCode, isCoterieError } from '../base/errors.ts'
-import { checkOptions } from '../base/options.ts'
 import type { CoreEvent } from '../replication/effects.ts'
 import { parseAddress } from '../transport/address.ts'
 import { linkOptionsOf } from '../transport/link-options.ts'

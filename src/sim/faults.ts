@@ -68,6 +68,7 @@ const kinds: readonly Kind[] = [
     strike: (f) => f.disks.damage('stale'),
   },
   { name: 'storeRot', gapMsMin: 15_000, gapMsMax: 60_000, chance: 0.1, strike: (f) => f.disks.damageStore() },
+  { name: 'orphan', gapMsMin: 3000, gapMsMax: 30_000, chance: 0.3, strike: (f) => f.network.orphan() },
   { name: 'wipe', gapMsMin: 20_000, gapMsMax: 90_000, chance: 0.15, strike: (f) => f.disks.wipe() },
 ]
 

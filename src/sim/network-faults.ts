@@ -91,14 +91,38 @@ export class NetworkFaults {
     return true
   }
 
-  #isolateFor(ms: number, site: SimSite): void {
-    const others = this.#tools.world.livingSites.filter((each) => each !== site)
+  /**
+   * The master is cut off, alone or with one other, and of the rest some are killed and at once started again: what they
+   * promised the master they must know still, and a master that hears one site must not take it for many.
+   */
+  orphan(): boolean {
+    const { prng, world } = this.#tools
+    const master = world.livingSites.find((site) => site.isAwake && site.isMaster)
+    if (master === undefined) return false
+    const others = world.livingSites.filter((each) => each !== master)
+    const friend = others.length > 2 && prng.chance(0.5) ? prng.pick(others) : undefined
+    const ms = world.settings.electionTimeoutMs * (1.5 + 2.5 * prng.fraction())
+    const inside = friend === undefined ? [master] : [master, friend]
+    this.#tools.tell(`cut off ${inside.map((site) => site.name)} for ${Math.round(ms)} ms, kill others`)
+    this.#isolateFor(ms, ...inside)
+    for (const site of others) {
+      if (site !== friend && site.host !== undefined && prng.chance(0.8))
+        this.#tools.crashFor(site, 'kill', prng.between(1, 60))
+    }
+    return true
+  }
+
+  /** From all the others, not from each other. */
+  #isolateFor(ms: number, ...inside: readonly SimSite[]): void {
+    const outside = this.#tools.world.livingSites.filter((each) => !inside.includes(each))
     this.#cutFor(
       ms,
-      others.flatMap((other): (readonly [SimSite, SimSite])[] => [
-        [other, site],
-        [site, other],
-      ]),
+      inside.flatMap((site) =>
+        outside.flatMap((other): (readonly [SimSite, SimSite])[] => [
+          [other, site],
+          [site, other],
+        ]),
+      ),
     )
   }
 

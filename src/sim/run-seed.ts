@@ -196,10 +196,9 @@ class Run {
 function drawSettings(prng: Prng, sites: 3 | 5 | 7 | undefined): GroupSettings {
   const count = sites ?? prng.pick([3, 3, 3, 3, 3, 3, 5, 5, 5, 7])
   const differ = prng.chance(0.3)
-  return {
+  const settings = {
     sites: count,
     heartbeatMs: 100,
-    electionTimeoutMs: 300,
     ackTimeoutMs: prng.pick([1000, 3000, 10_000]),
     silenceTimeoutMs: prng.pick([600, 3000]),
     attest: prng.pick(['durable', 'durable', 'durable', 'applied'] as const),
@@ -208,8 +207,10 @@ function drawSettings(prng: Prng, sites: 3 | 5 | 7 | undefined): GroupSettings {
     segmentBytes: prng.pick([65_536, 262_144]),
     retainBytes: prng.pick([0, 0, 65_536, 1_048_576]),
     checkpointBytes: prng.pick([65_536, 262_144]),
-    leaseMs: prng.pick([0, 0, 300, 1000]),
+    leaseMs: prng.pick([0, 0, 200, 1000]),
   }
+  // A lease that ends long before its master gives up, or long after.
+  return { ...settings, electionTimeoutMs: settings.leaseMs === 200 ? 600 : 300 }
 }
 
 function drawLoad(prng: Prng): LoadSettings {

@@ -146,7 +146,7 @@ for (const { kind, openOne } of kinds) {
   })
 }
 
-test('[B10] a view on disk knows what it keeps before anybody tells it again, and is attached with its filter only', async (t) => {
+test('[A26d B10] a view on disk knows what it keeps before anybody tells it again, and is attached with its filter only', async (t) => {
   const source = await openMemory(t)
   await putIn(source, 'kept', 3)
   await putIn(source, 'other', 3)
