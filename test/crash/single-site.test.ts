@@ -13,7 +13,7 @@ import { waitUntil } from '../support/wait-until.ts'
 import { withSeed } from './kill-nine-rounds.ts'
 
 const file = 'single-site.test.ts'
-const rounds = process.env.COTERIE_TEST_ALL === '1' ? 30 : 4
+const rounds = process.env.COTERIE_TEST_ALL === '1' ? 30 : 3
 // Small files and frequent checkpoints, so that kills also meet the end of a segment, its removal, and a checkpoint.
 const open: OpenOptions = { segmentBytes: 65_536, checkpointBytes: 200_000, retain: { bytes: 8_000_000 } }
 

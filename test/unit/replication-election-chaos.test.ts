@@ -7,7 +7,7 @@ import { test } from 'node:test'
 import { ElectionChaos, type ElectionChaosResult } from '../support/election-chaos.ts'
 
 const only = process.env.COTERIE_SEED
-const seeds = Number(process.env.COTERIE_SEEDS ?? (process.env.COTERIE_TEST_ALL === '1' ? 3_000 : 70))
+const seeds = Number(process.env.COTERIE_SEEDS ?? (process.env.COTERIE_TEST_ALL === '1' ? 3_000 : 45))
 
 /** Lives in which something went wrong once. */
 const remembered = [195, 338, 1_083, 10_463, 10_873, 12_062]
