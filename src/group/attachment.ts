@@ -332,7 +332,8 @@ export class Attachment<Db extends Attachable = Attachable>
    * `stopped` says `became-master`.
    *
    * TRANSFER_FAILED: the master has refused, or could not hand over in time; nothing has changed and the attachment
-   * goes on. NOT_MASTER, naming the master: so it is where this site is attached to a replica that serves in its turn. CONNECTION_CLOSED: the connection broke while the answer was due and the master was not reached again
+   * goes on. NOT_MASTER, naming the master: so it is where this site is attached to a replica that serves in its turn.
+   * CONNECTION_CLOSED: the connection broke while the answer was due and the master was not reached again
    * in `connectTimeoutMs`, so that it is unknown whether it has given up; the attachment has ended, and `promote` makes
    * this site the master if the old one is none any more. INVALID_STATE, ADDRESS_IN_USE, ABORTED.
    */

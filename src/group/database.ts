@@ -373,8 +373,8 @@ export class Database<K = string, V = string>
   /**
    * Makes this replica the master by the operator's hand, in a new term: the attachment, if there is one, ends with
    * `became-master`. Nobody else is asked; promote the site that has the most, and only when the old master is
-   * gone. Then `serve()` lets the others attach; where it has served in its turn, it goes on. Without `sites` the group is as large as its last master said; in
-   * one of a fixed size nothing becomes permanent before the others have it, so that a wrong choice can be undone.
+   * gone. Then `serve()` lets the others attach; where it has served in its turn, it goes on. Without `sites` the group is
+   * as large as its last master said; in one of a fixed size nothing becomes permanent before the others have it, so that a wrong choice can be undone.
    * On a site that is master already it changes nothing. INVALID_STATE on a view, which stays attached.
    */
   async promote(

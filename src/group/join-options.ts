@@ -189,9 +189,7 @@ function timingsOf(options: JoinOptions): JoinSettings['timings'] {
 
 function leasesOf(options: JoinOptions): LeaseTerms | undefined {
   const { leases, electionTimeoutMs = electionTimeoutMsDefault, heartbeatMs = heartbeatMsDefault } = options
-  const terms = leaseTerms(leases, { electionTimeoutMs, heartbeatMs })
-  if (typeof terms === 'string') throw invalid('leases', terms)
-  return terms
+  return leaseTerms(leases, { electionTimeoutMs, heartbeatMs })
 }
 
 function invalid(option: string, message: string): CoterieError {

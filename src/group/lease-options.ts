@@ -1,6 +1,7 @@
-// Master leases as an option of a group (`db.join`) and of the Base API: Berkeley DB's DB_REP_CONF_LEASE, DB_REP_LEASE_TIMEOUT
-// and rep_set_clockskew in one.
+// Master leases as an option of a group (`db.join`) and of the Base API: Berkeley DB's DB_REP_CONF_LEASE,
+// DB_REP_LEASE_TIMEOUT and rep_set_clockskew in one.
 
+import { CoterieError } from '../base/errors.ts'
 import { type OptionRule, objectOf, wholeNumber } from '../base/options.ts'
 import type { LeaseTerms } from '../replication/core-options.ts'
 
@@ -23,15 +24,16 @@ export const leaseRule: OptionRule = objectOf({ durationMs: wholeNumber(20, 3_60
 
 const clockSkewDefault = 1.02
 
-/** What the core is told; undefined without leases. The reason, where they do not fit the other times. */
+/** What the core is told; undefined without leases. OPTION_INVALID where they do not fit the other times. */
 export function leaseTerms(
   leases: LeaseOptions | undefined,
   times: { readonly electionTimeoutMs: number; readonly heartbeatMs: number },
-): LeaseTerms | undefined | string {
+): LeaseTerms | undefined {
   if (leases === undefined) return undefined
   const { durationMs = times.electionTimeoutMs, clockSkew = clockSkewDefault } = leases
   if (durationMs < 2 * times.heartbeatMs) {
-    return `'leases' last at least two heartbeats: 'durationMs' is at least ${2 * times.heartbeatMs}`
+    const message = `'leases' last at least two heartbeats: 'durationMs' is at least ${2 * times.heartbeatMs}`
+    throw new CoterieError('OPTION_INVALID', message, { details: { option: 'leases' } })
   }
   return { durationMs, clockSkew }
 }

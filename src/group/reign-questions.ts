@@ -43,9 +43,10 @@ export class ReignQuestions {
     if (reignLsn === undefined) throw new CoterieError('NOT_MASTER', 'the reign of this site has not begun')
     const timeUp = new AbortController()
     const timer = engine.host.timers.after(engine.ackTimeoutMs, () => timeUp.abort())
+    // Whichever ends the wait, nothing of it is left behind.
+    const end = signal === undefined ? timeUp.signal : AbortSignal.any([timeUp.signal, signal])
     try {
-      const certain = Promise.all([this.ask(), engine.whenCommitted(reignLsn, timeUp.signal)])
-      await aborted(certain, AbortSignal.any([timeUp.signal, ...(signal === undefined ? [] : [signal])]))
+      await aborted(Promise.all([this.ask(), engine.whenCommitted(reignLsn, end)]), end)
     } catch (error) {
       if (!timeUp.signal.aborted || !isCoterieError(error, 'ABORTED')) throw error
       throw this.#tooFew(error)

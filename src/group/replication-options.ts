@@ -119,9 +119,7 @@ export function leasesOf(options: ReplicationOptions): LeaseTerms | undefined {
   if (leases === undefined) return undefined
   if (sites === undefined) throw invalid('leases', "'leases' need 'sites': how many sites vote")
   const { heartbeatMs = defaultTimings.heartbeatMs } = options
-  const terms = leaseTerms(leases, { electionTimeoutMs, heartbeatMs })
-  if (typeof terms === 'string') throw invalid('leases', terms)
-  return terms
+  return leaseTerms(leases, { electionTimeoutMs, heartbeatMs })
 }
 
 export function checkSettings(change: Partial<ReplicationSettings>): void {

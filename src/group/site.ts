@@ -322,9 +322,13 @@ export class Site implements Replicator, SiteSteps {
     return this.writeGate.gate
   }
 
+  /** Nobody else can have been elected by now. */
+  get #isReignCertain(): boolean {
+    return !this.core.mayBeDeposed || this.core.holdsLease(this.now())
+  }
+
   confirmReign(): Promise<void> | undefined {
-    if (!this.core.mayBeDeposed || this.core.holdsLease(this.now())) return undefined
-    return this.#questions.ask()
+    return this.#isReignCertain ? undefined : this.#questions.ask()
   }
 
   whenNewest(signal: AbortSignal | undefined): Promise<void> | undefined {
@@ -334,8 +338,7 @@ export class Site implements Replicator, SiteSteps {
       // Alone, and it has not written yet.
       return undefined
     }
-    if (!this.core.mayBeDeposed || this.core.holdsLease(this.now())) return undefined
-    return this.#questions.newest(signal)
+    return this.#isReignCertain ? undefined : this.#questions.newest(signal)
   }
 
   proposed(batch: RecordBatch, exceptions: readonly CommitException[]): void {

@@ -18,8 +18,8 @@ import type { SiteRole, SiteState, ViewState } from '../database/site-state.ts'
 import type { Site } from './site.ts'
 
 /**
- * `false`: no view, and an error where the database is one. `true`: a view with every store. With `filter`: with the stores only that it answers true for, by their
- * names, '' for the unnamed one. It is asked once a store and must answer the same each time that the program runs; the
+ * `false`: no view, and an error where the database is one. `true`: a view with every store. With `filter`: with the stores
+ * only that it answers true for, by their names, '' for the unnamed one. It is asked once a store and must answer the same each time that the program runs; the
  * database's own rows are always kept.
  */
 export type ViewOption = boolean | { readonly filter: StoreFilter }

@@ -2,10 +2,9 @@
 // comes back, and is then promoted.
 
 import assert from 'node:assert/strict'
-import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { Authority } from '../support/certificates.ts'
+import { tlsArguments } from '../support/certificates.ts'
 import { coterie, type RunningCli, startCoterie } from '../support/cli.ts'
 import { withTempFolder } from '../support/temp-folder.ts'
 import { waitUntil } from '../support/wait-until.ts'
@@ -29,18 +28,7 @@ async function sameAs(t: TestContext, path: string, other: string): Promise<void
 
 test('[A26c C12 A25] attach --in-turn over TLS: killed in the middle, back, and promoted', async (t) => {
   const folder = withTempFolder(t)
-  const authority = new Authority()
-  const file = (name: string, content: string): string => {
-    const path = join(folder, name)
-    writeFileSync(path, content)
-    return path
-  }
-  const ca = file('ca.pem', authority.cert)
-  const as = (site: string): string[] => {
-    const { cert, key } = authority.issue({ name: site })
-    const files = ['--tls-cert', file(`${site}.pem`, cert), '--tls-key', file(`${site}.key`, key)]
-    return ['--site', site, '--tls-ca', ca, ...files]
-  }
+  const as = tlsArguments(folder)
   const [top, middle, below] = [join(folder, 'top'), join(folder, 'middle'), join(folder, 'below')]
   const master = startCoterie(t, ['serve', top, '--listen', 'tls://127.0.0.1:0', ...as('a')])
   const [address = ''] = await master.says(/tls:\/\/127\.0\.0\.1:\d+/)

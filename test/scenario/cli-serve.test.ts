@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { Authority } from '../support/certificates.ts'
+import { tlsArguments } from '../support/certificates.ts'
 import { coterie, type RunningCli, startCoterie } from '../support/cli.ts'
 import { withTempFolder } from '../support/temp-folder.ts'
 import { waitUntil } from '../support/wait-until.ts'
@@ -73,19 +73,16 @@ test('[C12 A12] serve and attach: a live copy, every verb through the running pr
 
 test('[C12 A25 C10a] serve and attach over TLS, with a secret and compression, from files', async (t) => {
   const folder = withTempFolder(t)
-  const authority = new Authority()
-  const file = (name: string, content: string): string => {
-    const path = join(folder, name)
-    writeFileSync(path, content)
-    return path
-  }
-  const ca = file('ca.pem', authority.cert)
-  const secret = file('secret', 'what all sites of this test know\n')
-  const options = (site: string): string[] => {
-    const { cert, key } = authority.issue({ name: site })
-    const files = ['--tls-cert', file(`${site}.pem`, cert), '--tls-key', file(`${site}.key`, key)]
-    return ['--site', site, '--tls-ca', ca, ...files, '--secret-file', secret, '--compression', 'deflate']
-  }
+  const overTls = tlsArguments(folder)
+  const secret = join(folder, 'secret')
+  writeFileSync(secret, 'what all sites of this test know\n')
+  const options = (site: string): string[] => [
+    ...overTls(site),
+    '--secret-file',
+    secret,
+    '--compression',
+    'deflate',
+  ]
   const [data, copy] = [join(folder, 'data'), join(folder, 'copy')]
   const server = startCoterie(t, [
     'serve',

@@ -2,6 +2,8 @@
 // and no certificate is part of the project.
 
 import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 
 export interface Identity {
   readonly cert: string
@@ -105,4 +107,20 @@ function commonName(name: string): Buffer {
 function time(days: number): Buffer {
   const text = new Date(Date.now() + days * dayMs).toISOString().replace(/[-:T]/g, '').slice(0, 14)
   return der(0x18, Buffer.from(`${text}Z`))
+}
+
+/** The options by which the command runs as a site over TLS, with files that are made for it in `folder`. */
+export function tlsArguments(folder: string): (site: string) => string[] {
+  const authority = new Authority()
+  const file = (name: string, content: string): string => {
+    const path = join(folder, name)
+    writeFileSync(path, content)
+    return path
+  }
+  const ca = file('ca.pem', authority.cert)
+  return (site) => {
+    const { cert, key } = authority.issue({ name: site })
+    const files = ['--tls-cert', file(`${site}.pem`, cert), '--tls-key', file(`${site}.key`, key)]
+    return ['--site', site, '--tls-ca', ca, ...files]
+  }
 }
