@@ -273,7 +273,7 @@ const baseApi: readonly Line[] = [
     '`rep_set_config`: LEASE, BULK; `rep_set_clockskew`',
     '`leases`, with `durationMs` and `clockSkew`; `bulk`',
   ],
-  ['B8c', 'later', '`rep_set_config`: ELECTIONS, 2SITE_STRICT', '`elections`, `twoSites`'],
+  ['B8c', 'now', '`rep_set_config`: ELECTIONS, 2SITE_STRICT', '`elections`, `twoSites` of `db.join()`'],
   ['B9', 'now', '`rep_sync`', '`rep.sync()`'],
   ['B10', 'now', '`rep_set_view(fn)`', '`view: true | { filter(store) }`, kept in the database'],
   ['B11', 'now', '`rep_stat`, clear', '`rep.stats({ reset })`, a plain object with the fields worth having'],
@@ -302,7 +302,12 @@ const baseApi: readonly Line[] = [
     'the same behaviours, under our words',
   ],
   ['B15b', 'now', 'bulk transfer', 'the same behaviour, under our words'],
-  ['B15c', 'later', 'abbreviated init', 'the same behaviour, under our words'],
+  [
+    'B15c',
+    'now',
+    'abbreviated init',
+    'a replica that has lost its store, not its log, takes the rows alone again',
+  ],
 ]
 
 const replicationManager: readonly Line[] = [
@@ -343,11 +348,12 @@ const replicationManager: readonly Line[] = [
     '`forwardWrites: true`: writes run on a replica and commit at the master, exactly once, also across a failover',
   ],
   [
-    'C7',
-    'later',
+    'C7a',
+    'now',
     'preferred master; 2SITE_STRICT',
-    "`twoSites: 'strict' | 'available' | { preferredMaster: site }`; and a `witness`",
+    "`twoSites: 'strict' | 'available' | { preferredMaster: site }`",
   ],
+  ['C7b', 'later', 'a site that votes and has no data', 'a `witness`'],
   [
     'C8',
     'now',

@@ -9,6 +9,7 @@ export {
   isCoterieError,
 } from './base/errors.ts'
 export { limits } from './base/limits.ts'
+export type { TwoSites } from './base/membership.ts'
 export type { AckPolicy, Attest, Durability } from './base/policy.ts'
 export type { BackupOptions, BackupProgress, BackupResult } from './database/backup.ts'
 export type { Change, ChangesOptions, ChangeWrite } from './database/changes.ts'

@@ -17,12 +17,20 @@ export interface Member {
   readonly incarnation: string
 }
 
+/**
+ * What a group of two does while one of them is away. `strict`: nothing, for a majority of two is both. `available`: the
+ * other one goes on alone. `preferredMaster`: so, too, and the site that is named is master whenever it can be.
+ */
+export type TwoSites = 'strict' | 'available' | { readonly preferredMaster: string }
+
 /** What a members record says. */
 export interface Members {
   /** In the order in which they were added; no site twice. */
   readonly members: readonly Member[]
   /** Ids that were removed, and never come back. */
   readonly removed: readonly string[]
+  /** Anything but `strict` only with two members or fewer. Left out: `strict`. */
+  readonly twoSites?: TwoSites
 }
 
 /** The members, and the record that says so. */
@@ -31,7 +39,9 @@ export interface Membership extends Members {
 }
 
 export function encodeMembers(members: Members): Uint8Array {
-  return utf8Encode(JSON.stringify({ members: members.members, removed: members.removed }))
+  const { twoSites = 'strict' } = members
+  const fields = { members: members.members, removed: members.removed }
+  return utf8Encode(JSON.stringify(twoSites === 'strict' ? fields : { ...fields, twoSites }))
 }
 
 /** Undefined unless the bytes are what `encodeMembers` makes. */
@@ -44,7 +54,8 @@ export function decodeMembers(bytes: Uint8Array): Members | undefined {
     return undefined
   }
   if (typeof value !== 'object' || value === null) return undefined
-  const { members, removed } = value as { members?: unknown; removed?: unknown }
+  const { members, removed, twoSites } = value as { members?: unknown; removed?: unknown; twoSites?: unknown }
+  if (twoSites !== undefined && !isTwoSites(twoSites)) return undefined
   if (!Array.isArray(members) || !Array.isArray(removed)) return undefined
   if (members.length > limits.membersMax || !removed.every(isSiteId)) return undefined
   const sites = new Set<string>()
@@ -57,11 +68,37 @@ export function decodeMembers(bytes: Uint8Array): Members | undefined {
     sites.add(site)
     read.push({ site, address, incarnation })
   }
-  return { members: read, removed: removed as string[] }
+  const isStrict = twoSites === undefined || twoSites === 'strict'
+  if (!isStrict && read.length > 2) return undefined
+  return { members: read, removed: removed as string[], ...(isStrict ? {} : { twoSites }) }
 }
 
 function isSiteId(value: unknown): value is string {
   return typeof value === 'string' && value !== '' && utf8Encode(value).length <= limits.siteIdBytesMax
+}
+
+export function isTwoSites(value: unknown): value is TwoSites {
+  if (value === 'strict' || value === 'available') return true
+  if (typeof value !== 'object' || value === null) return false
+  return Object.keys(value).length === 1 && isSiteId((value as { preferredMaster?: unknown }).preferredMaster)
+}
+
+/** Left out: `strict`. */
+export function isSameTwoSites(a: TwoSites = 'strict', b: TwoSites = 'strict'): boolean {
+  if (typeof a === 'string' || typeof b === 'string') return a === b
+  return a.preferredMaster === b.preferredMaster
+}
+
+/** Of two members each may reign while the other one is away. */
+export function mayGoOnAlone(members: Members | undefined): boolean {
+  return members?.members.length === 2 && (members.twoSites ?? 'strict') !== 'strict'
+}
+
+/** The site that is to be master whenever it can be. */
+export function preferredMasterOf(members: Members | undefined): string | undefined {
+  const { twoSites } = members ?? {}
+  if (members?.members.length !== 2 || typeof twoSites !== 'object') return undefined
+  return twoSites.preferredMaster
 }
 
 export function memberOf(members: Members | undefined, site: string): Member | undefined {
@@ -82,6 +119,7 @@ export function withMember(members: Members, member: Member): Members {
       ? members.members.map((each) => (each.site === member.site ? member : each))
       : [...members.members, member],
     removed: members.removed,
+    ...twoSitesOf(members),
   }
 }
 
@@ -90,5 +128,15 @@ export function withoutMember(members: Members, site: string): Members {
   return {
     members: members.members.filter((each) => each.site !== site),
     removed: [...members.removed.filter((each) => each !== site), site].slice(-limits.removedMembersMax),
+    ...twoSitesOf(members),
   }
+}
+
+/** With another answer to what two sites do. */
+export function withTwoSites(members: Members, twoSites: TwoSites): Members {
+  return { members: members.members, removed: members.removed, ...twoSitesOf({ twoSites }) }
+}
+
+function twoSitesOf({ twoSites = 'strict' }: Pick<Members, 'twoSites'>): Pick<Members, 'twoSites'> {
+  return twoSites === 'strict' ? {} : { twoSites }
 }

@@ -6,10 +6,13 @@ import { type ExitCode, exitCodeOf, exitCodes } from './exit-codes.ts'
 import { formatBytes, formatCount, formatMs } from './format.ts'
 import type { Progress, ProgressOptions } from './progress.ts'
 
-const failureWords = {
+/** Why an election has elected nobody. */
+export const failureWords = {
   'no-majority': 'too few members answer',
   'nobody-electable': 'no member that answers may become master',
   'no-votes': 'the votes were split',
+  deferred: 'the site that has the most did not become master',
+  leased: 'the lease of the last master may hold still',
 } as const
 
 const stepDownWords = {

@@ -1,9 +1,9 @@
 // What `coterie join` takes: the options of a site of a group that elects its own master, and their way to the library.
 
 import type { Command } from 'commander'
-import type { AckPolicy, JoinOptions } from '../index.ts'
+import type { AckPolicy, JoinOptions, TwoSites } from '../index.ts'
 import { type LinkingOptions, linkingOptions, toLinkOptions } from './linking.ts'
-import { ackPolicy, collect, durationMs, oneOf, wholeNumber } from './options.ts'
+import { ackPolicy, collect, durationMs, oneOf, twoSitesMode, wholeNumber } from './options.ts'
 import { version } from './version.ts'
 
 export interface JoiningOptions extends LinkingOptions {
@@ -21,6 +21,9 @@ export interface JoiningOptions extends LinkingOptions {
   readonly electionTimeout?: number
   readonly silenceTimeout?: number
   readonly replace?: boolean
+  /** False with `--no-elections`. */
+  readonly elections?: boolean
+  readonly twoSites?: TwoSites
 }
 
 const defaultListen = 'tcp://127.0.0.1:0'
@@ -64,12 +67,19 @@ export function joiningOptions(command: Command): void {
       durationMs,
     )
     .option('--silence-timeout <time>', 'give up a site that is silent for so long; default 3s', durationMs)
+    .option(
+      '--two-sites <mode>',
+      'of a group that is founded: strict (default), available, or prefer:<site>; see `coterie members --help`',
+      twoSitesMode,
+    )
+    .option('--no-elections', 'begin no election; `coterie elect` holds one')
     .option('--replace', 'set data of another database aside (it is not deleted), where else join is refused')
   linkingOptions(command)
 }
 
 export function toJoinOptions(options: JoiningOptions): JoinOptions {
-  const { advertise, start, priority, acks, attest, window, maxReplicas, replace } = options
+  const { advertise, start, priority, acks, attest, window, maxReplicas, replace, elections, twoSites } =
+    options
   const given = {
     advertise,
     seeds: options.seed,
@@ -80,6 +90,8 @@ export function toJoinOptions(options: JoiningOptions): JoinOptions {
     window,
     maxReplicas,
     replace,
+    elections,
+    twoSites,
     ackTimeoutMs: options.ackTimeout,
     heartbeatMs: options.heartbeat,
     electionTimeoutMs: options.electionTimeout,

@@ -4,12 +4,14 @@ import { CoterieError } from '../base/errors.ts'
 import type {
   BackupProgress,
   Database,
+  ElectResult,
   Group,
   LogRecord,
   Progress,
   Receipt,
   ServeOptions,
   Snapshot,
+  TwoSites,
 } from '../index.ts'
 import { toBase64 } from './encoding.ts'
 import type {
@@ -196,6 +198,14 @@ export class LocalPort implements DatabasePort {
 
   async removeMember(site: string): Promise<void> {
     await this.#group().removeMember(site)
+  }
+
+  async setTwoSites(twoSites: TwoSites): Promise<void> {
+    await this.#group().setTwoSites(twoSites)
+  }
+
+  async elect(): Promise<ElectResult> {
+    return await this.#group().elect()
   }
 
   #group(): Group {

@@ -2,6 +2,7 @@
 // which names the option; nothing is coerced in silence (`--limit 1e3x`, `--limit -1`).
 
 import { InvalidArgumentError } from 'commander'
+import type { TwoSites } from '../index.ts'
 import { type TextEncoding, textEncodings } from './encoding.ts'
 
 /** A whole number from `min` to `max`; thousands may be parted by `_` or `,`. */
@@ -51,6 +52,18 @@ export function durationMs(text: string): number {
   if (!Number.isSafeInteger(value))
     throw new InvalidArgumentError('Expected a time, such as 250ms, 10s or 5m.')
   return value
+}
+
+/** What two sites do while one of them is away: `strict`, `available` or `prefer:<site>`. */
+export function twoSitesMode(text: string): TwoSites {
+  if (text === 'strict' || text === 'available') return text
+  const [, site] = /^prefer:(.+)$/s.exec(text) ?? []
+  if (site !== undefined) return { preferredMaster: site }
+  throw new InvalidArgumentError('Expected strict, available or prefer:<site>.')
+}
+
+export function twoSitesText(twoSites: TwoSites): string {
+  return typeof twoSites === 'string' ? twoSites : `prefer:${twoSites.preferredMaster}`
 }
 
 export const ackPolicyNames = ['none', 'one', 'onePeer', 'quorum', 'allPeers', 'allAvailable', 'all'] as const

@@ -1,7 +1,7 @@
 // What a verb needs of a database, whether this process opens the directory (local-port.ts) or another one has it open
 // and is asked through its control endpoint (control-client.ts). Keys and values are bytes; results are plain data.
 
-import type { DatabaseStatus, LogRecord } from '../index.ts'
+import type { DatabaseStatus, ElectResult, LogRecord, TwoSites } from '../index.ts'
 import type { DumpRow } from './records/record.ts'
 
 export interface DatabasePort {
@@ -30,6 +30,10 @@ export interface DatabasePort {
   transfer(site: string, options: TransferOptions): Promise<PortTransferred>
   /** Of a running `coterie join`: for good. */
   removeMember(site: string): Promise<void>
+  /** Of a running `coterie join` on the master. */
+  setTwoSites(twoSites: TwoSites): Promise<void>
+  /** Of a running `coterie join --no-elections`. */
+  elect(): Promise<ElectResult>
   outcome(token: string): Promise<string>
   close(): Promise<void>
 }

@@ -2,6 +2,7 @@
 // the like, theirs (features.md).
 
 import type { CoterieError } from '../base/errors.ts'
+import type { TwoSites } from '../base/membership.ts'
 
 /** Events of a database, whatever its role. */
 export type DatabaseEvents = {
@@ -118,7 +119,8 @@ export type GroupEvents = {
   electionBegun: { readonly round: number }
   /** Nobody was elected; it is tried again. Reads go on, writes say why not. */
   electionFailed: {
-    readonly reason: 'no-majority' | 'nobody-electable' | 'no-votes'
+    /** `deferred` and `leased`: see `ElectResult`; only where elections are not automatic. */
+    readonly reason: 'no-majority' | 'nobody-electable' | 'no-votes' | 'deferred' | 'leased'
     /** Members that were heard, this one included, and how many are needed. */
     readonly have: number
     readonly need: number
@@ -129,6 +131,8 @@ export type GroupEvents = {
   handedOver: { readonly site: string; readonly term: number; readonly lsn: number }
   memberAdded: { readonly site: string; readonly address: string }
   memberRemoved: { readonly site: string }
+  /** What two sites do while one of them is away has changed. */
+  twoSites: { readonly twoSites: TwoSites }
   /** A link to another site is up. */
   siteConnected: { readonly site: string; readonly address: string }
   /** No link to it is left. */

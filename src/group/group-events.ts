@@ -1,8 +1,7 @@
 // What the core reports, in the words of a group's events. Only what needs no decision: the rest is in group.ts.
 
-import { assert } from '../base/assert.ts'
 import type { Emitter } from '../base/emitter.ts'
-import { type Membership, memberOf } from '../base/membership.ts'
+import { isSameTwoSites, type Membership, memberOf } from '../base/membership.ts'
 import type { CoreEvent } from '../replication/effects.ts'
 import type { GroupEvents } from './events.ts'
 import { tellSync } from './sync-events.ts'
@@ -14,7 +13,6 @@ export function tellCoreEvent(group: Emitter<GroupEvents>, event: CoreEvent): vo
       return
     case 'electionFailed': {
       const { reason, have, need } = event
-      assert(reason !== 'deferred' && reason !== 'leased', 'only elections that the application holds end so')
       group.emit('electionFailed', { reason, have, need })
       return
     }
@@ -48,4 +46,6 @@ export function tellMembers(
   for (const { site } of before?.members ?? []) {
     if (memberOf(after, site) === undefined) group.emit('memberRemoved', { site })
   }
+  const { twoSites = 'strict' } = after ?? {}
+  if (before !== undefined && !isSameTwoSites(before.twoSites, twoSites)) group.emit('twoSites', { twoSites })
 }

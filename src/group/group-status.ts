@@ -3,7 +3,7 @@
 // A site knows itself and, as master, its replicas exactly; of the others it knows what they last told (Hello, at most
 // `helloMs` old while they are heard). Every figure of another site says how old it is.
 
-import { majorityOf, memberOf } from '../base/membership.ts'
+import { type Membership, majorityOf, mayGoOnAlone, memberOf, type TwoSites } from '../base/membership.ts'
 import type { ReplicaView, SiteView } from '../replication/core-options.ts'
 import type { JoinSettings } from './join-options.ts'
 import type { Site } from './site.ts'
@@ -48,8 +48,9 @@ export interface GroupStatus {
   readonly term: number
   readonly master: GroupMaster | undefined
   readonly members: readonly string[]
-  /** How many members an election and a quorum commit need. */
+  /** How many members an election and a quorum commit need: of two that go on alone one. */
   readonly majority: number
+  readonly twoSites: TwoSites
   readonly sites: readonly GroupSite[]
   /** How many members can be lost now, whichever they are, and how many acknowledged commits with them. */
   readonly canLose: { readonly sites: number; readonly commits: number }
@@ -189,7 +190,8 @@ export function groupStatus(
     term: core.term,
     master: own.master,
     members: membership?.members.map((member) => member.site) ?? [],
-    majority: membership === undefined ? 0 : majorityOf(membership),
+    majority: needOf(membership),
+    twoSites: membership?.twoSites ?? 'strict',
     sites,
     ...loss,
     elections: counters.elections,
@@ -197,6 +199,12 @@ export function groupStatus(
     stepDowns: counters.stepDowns,
     handOvers: counters.handOvers,
   }
+}
+
+/** So many members go on without the others. */
+function needOf(membership: Membership | undefined): number {
+  if (membership === undefined) return 0
+  return mayGoOnAlone(membership) ? 1 : majorityOf(membership)
 }
 
 type Loss = Pick<GroupStatus, 'canLose' | 'canLoseText' | 'ageMs'>
@@ -222,7 +230,7 @@ function whatCanBeLost(site: Site, sites: readonly GroupSite[]): Loss {
     : Math.min(...alive.map((each) => each.committedLsn ?? 0))
   const has = (each: GroupSite): boolean => (each.durableLsn ?? 0) >= committedLsn
   const holders = alive.filter(has).length
-  const need = majorityOf(membership)
+  const need = needOf(membership)
   const spare = Math.min(alive.length - need, holders - 1)
   if (spare > 0) {
     const text = `can lose: ${spare} ${spare === 1 ? 'site' : 'sites'}, 0 commits`

@@ -5,7 +5,7 @@
 
 import { Emitter, EventQueue } from '../base/emitter.ts'
 import { CoterieError } from '../base/errors.ts'
-import type { Member } from '../base/membership.ts'
+import { isTwoSites, type Member, type TwoSites } from '../base/membership.ts'
 import { abortSignal, checkOptions, type OptionRules, wholeNumber } from '../base/options.ts'
 import { aborted } from '../database/aborted.ts'
 import type { TransportRegistry } from '../transport/registry.ts'
@@ -18,7 +18,8 @@ import {
   groupSites,
   groupStatus,
 } from './group-status.ts'
-import { checkJoin, type JoinOptions, type JoinSettings } from './join-options.ts'
+import type { ElectResult } from './held-election.ts'
+import { checkJoin, type JoinOptions, type JoinSettings, twoSitesRule } from './join-options.ts'
 import { Links } from './links.ts'
 import type { Site } from './site.ts'
 import { TakingPart } from './taking-part.ts'
@@ -157,7 +158,25 @@ export class Group extends Emitter<GroupEvents> implements AsyncDisposable {
     }
   }
 
+  /** What two sites do while one of them is away; of a group of more it says nothing. */
+  get twoSites(): TwoSites {
+    return this.#site.core.membership?.twoSites ?? 'strict'
+  }
+
   // ---- what can be asked for ---------------------------------------------------------------------------------
+
+  /**
+   * Holds an election now, where the sites do not by themselves (`elections: false`; Berkeley DB's repmgr_start with
+   * DB_REP_ELECTION). Resolves when it is decided, one way or the other; who has won reigns in a moment. INVALID_STATE on
+   * a master, on a site that is no member, and where elections are automatic or one is under way; ABORTED by `signal`:
+   * then the election itself goes on.
+   */
+  async elect(options: { readonly signal?: AbortSignal } = {}): Promise<ElectResult> {
+    checkOptions('elect', options, { signal: abortSignal })
+    this.#assertJoined()
+    if (this.role === 'master') throw new CoterieError('INVALID_STATE', 'elect: this site is master')
+    return await this.#part.election.hold(options)
+  }
 
   /** Gives up the reign without naming a successor: the group elects. INVALID_STATE on a site that is not master. */
   stepDown(): void {
@@ -215,12 +234,29 @@ export class Group extends Emitter<GroupEvents> implements AsyncDisposable {
 
   /**
    * Removes a member for good: its id never comes back. Its data stays readable there. INVALID_STATE on a site that is
-   * not master, for the master itself (transfer first), and for a site that is no member; else as a commit.
+   * not master, for the master itself (transfer first), and for a site that is no member; else as a commit. Of two
+   * sites that go on alone the one that is left can remove the other, which is never needed again then.
    */
   async removeMember(site: string): Promise<{ readonly lsn: number; readonly term: number }> {
     if (typeof site !== 'string') throw new TypeError('removeMember takes the id of a site')
     this.#assertJoined()
     const { lsn, term } = await this.#part.keeper.remove(site)
+    return { lsn, term }
+  }
+
+  /**
+   * Says what two sites do while one of them is away (Berkeley DB's 2SITE_STRICT, and its preferred master). Both have it
+   * on disk before it resolves. With a third member a group is `strict` again by itself. INVALID_STATE on a site that is
+   * not master, and with more than two members; OPTION_INVALID; else as a commit.
+   */
+  async setTwoSites(twoSites: TwoSites): Promise<{ readonly lsn: number; readonly term: number }> {
+    if (!isTwoSites(twoSites)) {
+      throw new CoterieError('OPTION_INVALID', `setTwoSites takes ${twoSitesRule}`, {
+        details: { option: 'twoSites' },
+      })
+    }
+    this.#assertJoined()
+    const { lsn, term } = await this.#part.keeper.setTwoSites(twoSites)
     return { lsn, term }
   }
 

@@ -6,7 +6,7 @@ import type { ElectionFailure } from '../replication/effects.ts'
 import type { Site } from './site.ts'
 
 export type ElectResult =
-  /** This site has won: `start('master')` begins its reign. */
+  /** This site has won: in a group its reign begins, in the Base API with `start('master')`. */
   | { readonly kind: 'elected'; readonly master: string; readonly term: number }
   /** Another site is master. */
   | { readonly kind: 'other'; readonly master: string; readonly term: number }
@@ -34,7 +34,8 @@ export class HeldElection {
   }
 
   /** INVALID_STATE, ABORTED: then it goes on, and nobody waits for it. */
-  async hold(votes: number, signal: AbortSignal | undefined): Promise<ElectResult> {
+  async hold(options: { readonly votes?: number; readonly signal?: AbortSignal }): Promise<ElectResult> {
+    const { votes, signal } = options
     const site = this.#site
     const heard = site.core.heardMaster
     if (heard !== undefined) return { kind: 'other', master: heard.site, term: heard.term }
@@ -45,7 +46,9 @@ export class HeldElection {
     // The process stays until it is decided, which every election is: each of its phases has a bound.
     const holds = site.engine.host.timers.after(electionMsMax, () => undefined, { keepsAlive: true })
     try {
-      site.attempt(() => site.core.holdElection({ votes, now: site.now() }))
+      site.attempt(() =>
+        site.core.holdElection({ ...(votes === undefined ? {} : { votes }), now: site.now() }),
+      )
       return await aborted(decided, signal)
     } catch (error) {
       if (signal?.aborted !== true) this.#decide = undefined

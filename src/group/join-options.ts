@@ -1,6 +1,7 @@
 // How a site joins its group: the options of `db.join`, their checks, and what they mean for the core.
 
 import { CoterieError } from '../base/errors.ts'
+import { isTwoSites, type TwoSites } from '../base/membership.ts'
 import {
   abortSignal,
   checkOptions,
@@ -22,6 +23,18 @@ import { type LinkOptions, linkOptionsOf, linkRules } from '../transport/link-op
 import { type LeaseOptions, leaseRule, leaseTerms } from './lease-options.ts'
 
 export interface JoinOptions extends LinkOptions {
+  /**
+   * False: this site begins no election of its own accord; `group.elect()` holds one. It votes and can be elected all the
+   * same, and as master does not step down where it loses the majority, but waits for it. Default true.
+   */
+  readonly elections?: boolean
+  /**
+   * What two sites do while one of them is away, for a group that this site founds; `group.setTwoSites` changes it.
+   * `strict` (default): no master and no commits, as of a majority of more. `available`: the other one goes on alone;
+   * where both did, what the earlier of the two masters committed meanwhile is undone, and kept in a file.
+   * `{ preferredMaster }`: so, too, but that site is master whenever it can be, and what it has committed stays.
+   */
+  readonly twoSites?: TwoSites
   /** Where to listen: `tcp://host:port` or `host:port`; port 0 takes a free one. Several at once are fine. */
   readonly listen: string | readonly string[]
   /** Where the others reach this site. Default: the first of `listen`, with its real port. */
@@ -75,6 +88,8 @@ const joinRules: OptionRules = {
   advertise: text,
   seeds: (value) => (Array.isArray(value) && value.length === 0 ? undefined : listOf(text)(value)),
   start: oneOf('election', 'master', 'replica'),
+  elections: truth,
+  twoSites: (value) => (isTwoSites(value) ? undefined : twoSitesRule),
   site: text,
   acks: commitRules.acks as OptionRules[string],
   attest: oneOf('received', 'durable', 'applied'),
@@ -103,6 +118,8 @@ export interface JoinSettings {
   readonly seeds: readonly string[]
   readonly start: 'election' | 'master' | 'replica'
   readonly priority: number
+  readonly elections: boolean
+  readonly twoSites: TwoSites
   readonly replace: boolean
   readonly version: string
   readonly ackTimeoutMs: number
@@ -137,6 +154,8 @@ export function checkJoin(options: JoinOptions, facts: { durability: Durability 
     seeds: [...new Set((options.seeds ?? []).map((seed) => parseAddress(seed).text))],
     start,
     priority: start === 'replica' ? 0 : (options.priority ?? 100),
+    elections: options.elections !== false,
+    twoSites: options.twoSites ?? 'strict',
     replace: options.replace === true,
     version: options.version ?? '',
     ackTimeoutMs: options.ackTimeoutMs ?? 10_000,
@@ -153,6 +172,9 @@ export function checkJoin(options: JoinOptions, facts: { durability: Durability 
     signal: options.signal,
   }
 }
+
+/** What `twoSites` must be. */
+export const twoSitesRule = "'strict', 'available' or { preferredMaster: site }"
 
 const wildcards: ReadonlySet<string> = new Set(['0.0.0.0', '::'])
 

@@ -6,7 +6,16 @@
 // unknown holds in the log of whoever has it, and nothing follows it before it is settled.
 
 import { CoterieError, isCoterieError } from '../base/errors.ts'
-import { type Member, type Members, memberOf, withMember, withoutMember } from '../base/membership.ts'
+import {
+  type Member,
+  type Members,
+  mayGoOnAlone,
+  memberOf,
+  type TwoSites,
+  withMember,
+  withoutMember,
+  withTwoSites,
+} from '../base/membership.ts'
 import type { Receipt } from '../database/receipt.ts'
 import type { SiteState } from '../database/site-state.ts'
 import type { Site } from './site.ts'
@@ -15,12 +24,15 @@ export class MembershipKeeper {
   readonly #site: Site
   /** Where this site is reached. */
   readonly #address: string
+  /** Of a group that is founded here. */
+  readonly #twoSites: TwoSites
   #changing: Promise<Receipt> | undefined
   #waiters: (() => void)[] = []
 
-  constructor(options: { readonly site: Site; readonly address: string }) {
+  constructor(options: { readonly site: Site; readonly address: string; readonly twoSites: TwoSites }) {
     this.#site = options.site
     this.#address = options.address
+    this.#twoSites = options.twoSites
   }
 
   /** This site, as it should stand in the list. */
@@ -38,15 +50,18 @@ export class MembershipKeeper {
 
   /** Adds or corrects one member, if there is one to add or to correct. */
   tick(): void {
-    if (!this.#mayChange) return
+    if (!this.#mayChange && !this.#mayRemoveAlone) return
     this.#wake()
     if (!this.#mayChange) return
     const members = this.#site.core.membership as Members
     this.#sendAway(members.removed)
     const due = this.#memberDue(members)
     if (due === undefined) return
+    const after = withMember(members, due)
+    // Both must know that neither goes on alone any more before there is a third to elect somebody with.
+    const change = after.members.length > 2 && mayGoOnAlone(members) ? withTwoSites(members, 'strict') : after
     // Nobody waits for it: if it fails, this site reigns no more, or the next tick tries again.
-    this.#change(withMember(members, due)).catch((error: unknown) => {
+    this.#change(change).catch((error: unknown) => {
       if (!isCoterieError(error)) this.#site.engine.fail(error)
     })
   }
@@ -87,7 +102,7 @@ export class MembershipKeeper {
 
   /** The first list: this site alone. */
   async found(): Promise<void> {
-    await this.#change({ members: [this.self], removed: [] })
+    await this.#change(withTwoSites({ members: [this.self], removed: [] }, this.#twoSites))
   }
 
   /**
@@ -96,26 +111,57 @@ export class MembershipKeeper {
    */
   async remove(site: string): Promise<Receipt> {
     for (;;) {
-      const { core, isWriter } = this.#site
-      const members = core.membership
-      if (!isWriter || members === undefined) {
-        const master = core.heardMaster
-        const who = master === undefined ? 'there is none now' : `ask ${master.site} at ${master.address}`
-        throw new CoterieError('INVALID_STATE', `only the master changes the members: ${who}`, {
-          details: { ...(master === undefined ? {} : { master: master.address, site: master.site }) },
-        })
-      }
+      const members = this.#needMembers()
       if (site === this.#site.site) {
         throw new CoterieError('INVALID_STATE', 'the master cannot be removed: transfer the mastership first')
       }
       if (memberOf(members, site) === undefined) {
         throw new CoterieError('INVALID_STATE', `site '${site}' is no member of the group`)
       }
-      if (this.#mayChange) return await this.#change(withoutMember(members, site))
-      await new Promise<void>((resolve) => {
-        this.#waiters.push(resolve)
-      })
+      if (this.#mayChange || this.#mayRemoveAlone) return await this.#change(withoutMember(members, site))
+      await this.#untilReviewed()
     }
+  }
+
+  /** INVALID_STATE where this site is not master, and for two or more members too many; else as a commit. */
+  async setTwoSites(twoSites: TwoSites): Promise<Receipt> {
+    for (;;) {
+      const members = this.#needMembers()
+      if (twoSites !== 'strict' && members.members.length > 2) {
+        const count = members.members.length
+        throw new CoterieError(
+          'INVALID_STATE',
+          `setTwoSites is for two sites: the group has ${count} members`,
+        )
+      }
+      if (this.#mayChange) return await this.#change(withTwoSites(members, twoSites))
+      await this.#untilReviewed()
+    }
+  }
+
+  /** Of two that go on alone, the other one is away for good: without it nothing would ever become permanent. */
+  get #mayRemoveAlone(): boolean {
+    const { core, isWriter, replicas } = this.#site
+    const { membership } = core
+    if (!isWriter || this.#changing !== undefined || membership === undefined) return false
+    if (!mayGoOnAlone(membership) || core.permanentLsn < membership.lsn) return false
+    return !replicas.some(({ site }) => memberOf(membership, site) !== undefined)
+  }
+
+  #needMembers(): Members {
+    const { core, isWriter } = this.#site
+    if (isWriter && core.membership !== undefined) return core.membership
+    const master = core.heardMaster
+    const who = master === undefined ? 'there is none now' : `ask ${master.site} at ${master.address}`
+    throw new CoterieError('INVALID_STATE', `only the master changes the members: ${who}`, {
+      details: { ...(master === undefined ? {} : { master: master.address, site: master.site }) },
+    })
+  }
+
+  #untilReviewed(): Promise<void> {
+    return new Promise<void>((resolve) => {
+      this.#waiters.push(resolve)
+    })
   }
 
   #wake(): void {

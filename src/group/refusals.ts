@@ -3,6 +3,7 @@
 // again and again; that it was removed it believes at once, since only an operator does that.
 
 import type { ErrorCode } from '../base/errors.ts'
+import { mayGoOnAlone } from '../base/membership.ts'
 import type { Site } from './site.ts'
 
 /** No waiting helps against these. */
@@ -38,7 +39,11 @@ export class Refusals {
     const isNews = told?.code !== code || now - told.at >= tellAgainMs
     if (isNews) this.#told = { code, at: now }
     // Whoever is heard as master has not turned it away; others may be strangers.
-    if (this.#site.core.heardMaster !== undefined) return { isNews, isFinal: false }
+    const { core, site } = this.#site
+    const heard = core.heardMaster
+    // But of two that went on alone the other one may have taken this one off the list, which reigns all the same.
+    const isAlone = heard?.site === site && mayGoOnAlone(core.membership)
+    if (heard !== undefined && !(isAlone && code === 'MEMBER_REMOVED')) return { isNews, isFinal: false }
     if (code === 'MEMBER_REMOVED') return { isNews, isFinal: true }
     if (!lasting.has(code) || this.#wasTakenIn) return { isNews, isFinal: false }
     if (this.#count === 0) this.#firstAt = now

@@ -330,7 +330,8 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
       const why = this.#role === 'none' ? 'call start() first' : 'this site is master'
       throw new CoterieError('INVALID_STATE', `elect: ${why}`)
     }
-    return await this.#election.hold(votes, options.signal)
+    const { signal } = options
+    return await this.#election.hold({ votes, ...(signal === undefined ? {} : { signal }) })
   }
 
   /** A lease is counted by more than half of the sites: so must votes be, or both could hold at once. */

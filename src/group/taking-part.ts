@@ -17,6 +17,7 @@ import type { GroupEnd, GroupEvents } from './events.ts'
 import { Following } from './following.ts'
 import { Founding } from './founding.ts'
 import { tellCoreEvent, tellMembers } from './group-events.ts'
+import { HeldElection } from './held-election.ts'
 import type { JoinSettings } from './join-options.ts'
 import type { Links } from './links.ts'
 import { MembershipKeeper } from './membership-keeper.ts'
@@ -41,6 +42,7 @@ export class TakingPart {
   readonly ready: Promise<void>
   readonly stopped: Promise<GroupEnd>
   readonly keeper: MembershipKeeper
+  readonly election: HeldElection
   readonly #site: Site
   readonly #settings: JoinSettings
   readonly #listeners: readonly Listener[]
@@ -97,7 +99,8 @@ export class TakingPart {
       silenceTimeoutMs,
       onRefused: (code, message) => this.#refused(code, message),
     })
-    this.keeper = new MembershipKeeper({ site, address })
+    this.election = new HeldElection(site)
+    this.keeper = new MembershipKeeper({ site, address, twoSites: settings.twoSites })
     this.#founding = new Founding({ site, settings })
     this.#refusals = new Refusals({ site, electionTimeoutMs })
     this.#reigning = new Reigning({
@@ -137,7 +140,7 @@ export class TakingPart {
 
   async #join(): Promise<void> {
     const site = this.#site
-    const { timings, version, replace, priority, leases, signal } = this.#settings
+    const { timings, version, replace, priority, elections, leases, signal } = this.#settings
     this.#watch()
     const { role, inGroup } = site
     await site.roles.joinGroup({
@@ -146,6 +149,7 @@ export class TakingPart {
       version,
       replace,
       timings,
+      automatic: elections,
       ...(leases === undefined ? {} : { leases }),
       ackMicros: () => site.ackMicros,
     })
@@ -189,11 +193,15 @@ export class TakingPart {
   // ---- events of the core ------------------------------------------------------------------------------------
 
   #watch(): void {
-    const { events } = this.#site
+    const site = this.#site
+    const { events } = site
     this.#offs.push(
       events.on('core', (event) => this.#onCore(event)),
       events.on('stopped', (stopped) => this.#following.stopped(stopped)),
-      events.on('elected', () => this.#reigning.elected()),
+      events.on('elected', ({ term }) => {
+        this.election.decided({ kind: 'elected', master: site.site, term })
+        this.#reigning.elected()
+      }),
       events.on('steppedDown', ({ term, reason, site }) => {
         this.#tell.emit('steppedDown', { term, reason, site })
         this.keeper.reviewed()
@@ -219,6 +227,7 @@ export class TakingPart {
     switch (event.kind) {
       case 'masterFound':
         site.writeGate.whyNoMaster = undefined
+        this.election.decided({ kind: 'other', master: event.site, term: event.term })
         this.#following.found(event)
         break
       case 'newMaster':
@@ -230,6 +239,12 @@ export class TakingPart {
         break
       case 'electionFailed':
         site.writeGate.whyNoMaster = noMasterError(event)
+        this.election.decided({
+          kind: 'unavailable',
+          reason: event.reason,
+          have: event.have,
+          need: event.need,
+        })
         break
       case 'siteMet':
         this.#mesh.met(event)
@@ -255,6 +270,7 @@ export class TakingPart {
   #follows(event: Extract<CoreEvent, { kind: 'newMaster' }>): void {
     const { site, term, address = '' } = event
     this.#site.writeGate.whyNoMaster = undefined
+    this.election.decided({ kind: 'other', master: site, term })
     this.#refusals.takenIn()
     this.#following.accepted(event)
     this.#site.roles
@@ -388,6 +404,8 @@ function noMasterError(event: { reason: string; have: number; need: number }): C
     'no-majority': `${have} of its members are reached, ${need} are needed to elect one`,
     'nobody-electable': 'none of the members that are reached may become master',
     'no-votes': `the last election ended with ${have} of ${need} votes`,
+    deferred: 'the site that has the most did not become master',
+    leased: 'the lease of the last one may hold still',
   }
   return new CoterieError('NO_MASTER', `the group has no master: ${why[reason]}`, {
     details: { have, need, reason },

@@ -10,6 +10,8 @@ export interface GroupCount {
   readonly sites: number
   /** Voting replicas that are attached and have been in step. */
   readonly attached: number
+  /** Two sites, of which one alone is enough while the other one is away. Default false. */
+  readonly goesOnAlone?: boolean
 }
 
 /** How many replicas make a majority of the group together with the master. */
@@ -19,6 +21,7 @@ export function majorityReplicas(sites: number): number {
 
 /** How many distinct voting replicas must attest a record. */
 export function replicasNeeded(policy: AckPolicy, group: GroupCount): number {
+  const majority = majorityReplicas(group.sites)
   switch (policy) {
     case 'none':
       return 0
@@ -26,20 +29,24 @@ export function replicasNeeded(policy: AckPolicy, group: GroupCount): number {
     case 'onePeer':
       return 1
     case 'quorum':
-      return majorityReplicas(group.sites)
+      return group.goesOnAlone === true ? Math.min(group.attached, majority) : majority
     case 'allPeers':
     case 'all':
       return group.sites - 1
     case 'allAvailable':
-      return Math.max(group.attached, majorityReplicas(group.sites))
+      return group.goesOnAlone === true ? group.attached : Math.max(group.attached, majority)
     default:
       return policy
   }
 }
 
 /** Whether a replica that goes away makes the policy ask for less: only then does detaching it let commits go on. */
-export function dependsOnAttached(policy: AckPolicy, sitesFixed: boolean): boolean {
-  if (policy === 'allAvailable') return true
+export function dependsOnAttached(
+  policy: AckPolicy,
+  sitesFixed: boolean,
+  goesOnAlone: boolean = false,
+): boolean {
+  if (policy === 'allAvailable' || (policy === 'quorum' && goesOnAlone)) return true
   return !sitesFixed && (policy === 'quorum' || policy === 'all' || policy === 'allPeers')
 }
 

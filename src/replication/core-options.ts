@@ -222,6 +222,11 @@ export interface GroupOptions {
   readonly data?: Uint8Array
   /** Who holds elections: the members, whenever they hear no master (default), or the application. */
   readonly elections?: 'members' | 'application'
+  /**
+   * False: this site begins no election of its own accord, and as master waits for a majority that it has lost. Default:
+   * true where the members hold the elections.
+   */
+  readonly automatic?: boolean
   /** Acknowledges with promises to the master, and as master counts those of others. Default: none. */
   readonly leases?: LeaseTerms
   /** The site's own figure for `SiteView.ackMicros`. Default 0. */

@@ -6,7 +6,7 @@ import type { RecordBatch, RecordPlace } from '../base/batch.ts'
 import { entryAt, type History, type HistoryEntry, historyUpTo } from '../base/history.ts'
 import { limits } from '../base/limits.ts'
 import { type Lsn, lsnPlus, noLsn, type Term } from '../base/lsn.ts'
-import { type Member, type Membership, memberOf } from '../base/membership.ts'
+import { type Member, type Membership, mayGoOnAlone, memberOf } from '../base/membership.ts'
 import type { CoreOptions, LeaseTerms, MixedRows, PeerId, RecordCodec } from './core-options.ts'
 import { type Counters, zeroCounters } from './counters.ts'
 import { type CoreEvent, type Effect, noHints, type SendHints } from './effects.ts'
@@ -131,6 +131,15 @@ export class CoreState {
     const membership = this.#membership
     if (this.#databaseId === undefined || membership?.removed.includes(this.site) === true) return false
     return memberOf(membership, this.site) === undefined || this.ownMember !== undefined
+  }
+
+  /**
+   * Of two members this one may reign while the other one is away. Only when it is certain that both know: else the
+   * other one, without the record that says so, may be a group by itself.
+   */
+  get goesOnAlone(): boolean {
+    const membership = this.#membership
+    return mayGoOnAlone(membership) && membership !== undefined && membership.lsn <= this.#permanentLsn
   }
 
   get firstLsn(): Lsn {

@@ -396,10 +396,11 @@ export class Core {
   }
 
   /**
-   * Where the application holds the elections: holds one, which `votes` sites must agree to. Ends with the effect
-   * `elected`, the event `electionFailed`, or a master that is heard. INVALID_STATE while one is under way.
+   * Where elections are not automatic: holds one, which a majority of the members must agree to, or as many sites as the
+   * application says. Ends with the effect `elected`, the event `electionFailed`, or a master that is heard.
+   * INVALID_STATE while one is under way.
    */
-  holdElection(options: { votes: number; now: number }): void {
+  holdElection(options: { votes?: number; now: number }): void {
     this.#step(options.now, () => {
       if (this.#roles.group === undefined) throw new CoterieError('INVALID_STATE', 'this site is in no group')
       this.#roles.group.holdElection(options.votes)

@@ -5,6 +5,9 @@
 // second the site that has the most asks for votes in a new term. A vote is on disk before it is told, is given once in
 // a term, never against a master that is heard, and never to a log that is behind the voter's own. A majority of the
 // members - not of those that answer - wins. So every record that a majority has is in the log of whoever wins.
+//
+// Two sites that go on alone (`TwoSites`) need no vote but their own while the other one is away. What both have is in
+// the log of either. Each is elected so in its own half of the terms only: no term has two masters.
 
 import { assert } from '../base/assert.ts'
 import type { RecordPlace } from '../base/batch.ts'
@@ -13,7 +16,7 @@ import { noTerm, type Term } from '../base/lsn.ts'
 import type { PeerId } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
 import { type ElectionFailure, ignore, type StepResult, stepOk } from './effects.ts'
-import type { Electorate } from './electorate.ts'
+import type { Electorate, Pair } from './electorate.ts'
 import type { Greetings } from './greetings.ts'
 import type { Canvass, HeardMaster, Vote, VoteRequest } from './group-messages.ts'
 import { messageLimits } from './message-limits.ts'
@@ -55,7 +58,8 @@ export class Election {
   priority: number
   readonly #electorate: Electorate
   readonly #isView: boolean
-  readonly #isAutomatic: boolean
+  /** A site that hears no master holds an election of its own accord. */
+  readonly isAutomatic: boolean
   #phase: Phase = 'waiting'
   #dueAt: number
   /** The term that votes are asked for in, or that was won. */
@@ -67,6 +71,8 @@ export class Election {
   readonly #votes = new Set<string>()
   readonly #answered = new Set<string>()
   #isHandover = false
+  /** It asks for no vote but its own. */
+  #isAlone = false
   /** It has given up a reign, or knows who takes it: for this one wait it is not there to be elected. */
   #abstains = false
   /** Sites that this one has made way for since a master was heard, and that did not become master. */
@@ -90,7 +96,7 @@ export class Election {
     this.priority = options.priority
     this.#electorate = options.electorate
     this.#isView = options.view
-    this.#isAutomatic = options.automatic
+    this.isAutomatic = options.automatic
     if (!options.automatic) this.#phase = 'content'
     const { now, timings } = this.#state
     // Time to find a master that there is.
@@ -126,7 +132,7 @@ export class Election {
     }
     switch (this.#phase) {
       case 'content':
-        if (!this.#isAutomatic) return
+        if (!this.isAutomatic) return
         // The wait for the master is behind us; whether others still hear one, they will say.
         this.#tryRound()
         return
@@ -154,13 +160,13 @@ export class Election {
 
   /** The other one did not take its turn. */
   #hasDeferred(): void {
-    if (this.#isAutomatic) this.#tryRound()
+    if (this.isAutomatic) this.#tryRound()
     else this.#failed('deferred', 0)
   }
 
   /** Another term has begun: what this site has won or asked for in the old one counts for nothing. */
   #overtaken(): void {
-    if (this.#isAutomatic) this.#waitRandomly()
+    if (this.isAutomatic) this.#waitRandomly()
     else this.#failed('no-votes', 0)
   }
 
@@ -194,13 +200,13 @@ export class Election {
 
   #failed(reason: ElectionFailure, have: number): void {
     this.#state.event({ kind: 'electionFailed', reason, have, need: this.#electorate.majority })
-    if (this.#isAutomatic) this.#waitRandomly()
+    if (this.isAutomatic) this.#waitRandomly()
     else this.#phase = 'content'
   }
 
   /** Holds one election now, where the application asks for each; ends as `elected`, or as an event says. */
   hold(): void {
-    if (this.#isAutomatic) throw new CoterieError('INVALID_STATE', 'this group holds its elections itself')
+    if (this.isAutomatic) throw new CoterieError('INVALID_STATE', 'this group holds its elections itself')
     if (this.isCandidate) throw new CoterieError('INVALID_STATE', 'an election is under way')
     if (!this.#mayStand)
       throw new CoterieError('INVALID_STATE', 'a view, or a site without data, elects nobody')
@@ -275,7 +281,7 @@ export class Election {
     if (this.#isView || !state.mayVote) return ignore('this site does not vote')
     if (canvass.answer && canvass.round !== this.#round) return ignore('the answer is to an earlier round')
     const isNews = this.#phase === 'content' && this.#mayStand
-    if (isNews && !canvass.answer && this.#isAutomatic) this.#tryRound()
+    if (isNews && !canvass.answer && this.isAutomatic) this.#tryRound()
     if (this.#phase === 'canvassing' && this.#electorate.includes(canvass.site)) {
       const { last, priority, tiebreak, term } = canvass
       this.#standings.set(canvass.site, { last, priority, tiebreak, term })
@@ -292,8 +298,37 @@ export class Election {
     const waitedMs = now - this.#beganAt
     const isWhole = this.#electorate.linked().every(({ site }) => this.#standings.has(site))
     const isEnough = have >= this.#electorate.majority
+    const { pair } = this.#electorate
     if (isEnough && (isWhole || waitedMs >= timings.electionTimeoutMs / 2)) this.#endRound()
-    else if (waitedMs >= timings.electionTimeoutMs) this.#failed('no-majority', have)
+    else if (waitedMs < timings.electionTimeoutMs) return
+    else if (pair !== undefined && !this.#greetings.wasHeard(pair.other, this.#beganAt)) this.#goAlone(pair)
+    else this.#failed('no-majority', have)
+  }
+
+  /** The other one of two is away. */
+  #goAlone(pair: Pair): void {
+    if (this.#isPromised()) {
+      if (this.isAutomatic) this.#waitForPromise()
+      else this.#failed('leased', 1)
+    } else if (this.#offeredPriority === 0) {
+      this.#failed('nobody-electable', 1)
+    } else {
+      this.#reignAlone(pair)
+    }
+  }
+
+  /** This site shall be master of two whatever the other one says: it has committed what that one would undo. */
+  insist(): void {
+    const { pair } = this.#electorate
+    if (pair === undefined || !this.#mayStand || this.isCandidate) return
+    if (this.priority > 0 && this.#hooks.canReign() && !this.#isPromised()) this.#reignAlone(pair)
+  }
+
+  #reignAlone({ remainder }: Pair): void {
+    const next = this.#state.term + 1
+    const term = (next % 2 === remainder ? next : next + 1) as Term
+    if (term > messageLimits.termMax) this.#failed('nobody-electable', 1)
+    else this.#askForVotes(term, { isAlone: true })
   }
 
   #endRound(): void {
@@ -315,7 +350,7 @@ export class Election {
       // Those whose logs go further would refuse: no term is used up to be told so.
       this.#failed('nobody-electable', this.#supporters)
     } else if (best[0] === site && this.#isPromised()) {
-      if (this.#isAutomatic) this.#waitForPromise()
+      if (this.isAutomatic) this.#waitForPromise()
       else this.#failed('leased', this.#supporters)
     } else if (best[0] === site) {
       this.#askForVotes((highest + 1) as Term)
@@ -335,7 +370,11 @@ export class Election {
   // ---- second phase: votes
 
   /** Also where the master has handed over: then `term` is given, and its vote with it if it is certain who it is. */
-  #askForVotes(term: Term, given?: { readonly by: string | undefined }): void {
+  #askForVotes(
+    term: Term,
+    options: { readonly given?: { readonly by: string | undefined }; readonly isAlone?: boolean } = {},
+  ): void {
+    const { given, isAlone = false } = options
     const state = this.#state
     const { now, timings } = state
     this.#hooks.endRole(`this site asks for votes in term ${term}`)
@@ -343,6 +382,7 @@ export class Election {
     this.#dueAt = now + timings.electionTimeoutMs
     this.#retry = startRetry(timings, now)
     this.#isHandover = given !== undefined
+    this.#isAlone = isAlone
     this.#votes.clear()
     this.#answered.clear()
     // On disk before the requests leave, and before this site counts its own vote: `persist` is a barrier.
@@ -350,7 +390,7 @@ export class Election {
     this.#term = term
     this.#votes.add(state.site)
     if (given?.by !== undefined) this.#votes.add(given.by)
-    for (const { site, peer } of this.#electorate.linked()) {
+    for (const { site, peer } of isAlone ? [] : this.#electorate.linked()) {
       if (site !== given?.by) state.send(peer, this.#requestMessage())
     }
     this.#countVotes()
@@ -442,7 +482,7 @@ export class Election {
     const state = this.#state
     let have = 0
     for (const site of this.#votes) if (this.#electorate.includes(site)) have++
-    if (have < this.#electorate.majority) return
+    if (have < (this.#isAlone ? 1 : this.#electorate.majority)) return
     assert(this.#isTermOurs && state.vote === state.site, 'who is elected has voted for itself in that term')
     // It may have begun to look for another master meanwhile.
     this.#hooks.endRole(`this site is elected in term ${this.#term}`)
@@ -455,7 +495,7 @@ export class Election {
 
   /** The master has handed over to this site, in a term of its choice. `by`: undefined where that is not certain. */
   handedOver(term: Term, by: string | undefined): void {
-    this.#askForVotes(term, { by })
+    this.#askForVotes(term, { given: { by } })
   }
 
   /** The reign has been given to another site, which shall have time to take it. */

@@ -24,6 +24,15 @@ export interface Electorate {
   includes(site: string, incarnation?: string): boolean
   /** The others that can be reached. */
   linked(): LinkedVoter[]
+  /** Of two sites that go on alone the other one, and which half of the terms are this one's; else undefined. */
+  readonly pair: Pair | undefined
+}
+
+/** Two sites, each of which may reign without the other's vote. */
+export interface Pair {
+  readonly other: string
+  /** What the terms leave, divided by two, that this site is elected in without the other one: so no term is of both. */
+  readonly remainder: 0 | 1
 }
 
 /** The members that the log names. */
@@ -59,6 +68,14 @@ export class MemberElectorate implements Electorate {
       return peer === undefined ? [] : [{ site, peer }]
     })
   }
+
+  get pair(): Pair | undefined {
+    const { membership, site: own, ownMember, goesOnAlone } = this.#state
+    if (ownMember === undefined || !goesOnAlone) return undefined
+    const other = membership?.members.find(({ site }) => site !== own)
+    assert(other !== undefined, 'of two members one is another one')
+    return { other: other.site, remainder: own < other.site ? 0 : 1 }
+  }
 }
 
 /** As many sites as the application says. */
@@ -87,5 +104,9 @@ export class StatedElectorate implements Electorate {
 
   linked(): LinkedVoter[] {
     return this.#greetings.linkedSites().filter(({ site }) => this.includes(site))
+  }
+
+  get pair(): undefined {
+    return undefined
   }
 }

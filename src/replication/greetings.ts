@@ -17,6 +17,8 @@ export interface GreetingsHooks {
   /** Whom this site names to others: the master that it hears, itself once it reigns. */
   announcedMaster(): HeardMaster | undefined
   activity(): SiteActivity
+  /** A member says who is master, in a term later than the one here. */
+  laterMaster(master: HeardMaster): void
 }
 
 interface Link {
@@ -47,6 +49,11 @@ export class Greetings {
   /** What this site says of itself from now on. */
   change(options: GroupOptions): void {
     this.#options = options
+  }
+
+  /** Where this site is reached. */
+  get address(): string {
+    return this.#options.address
   }
 
   get sites(): SiteView[] {
@@ -92,6 +99,12 @@ export class Greetings {
     if (link !== undefined) link.heardAt = this.#state.now
   }
 
+  /** Whether a word of `site` has come since `at`. */
+  wasHeard(site: string, at: number): boolean {
+    for (const link of this.#links.values()) if (link.site === site && link.heardAt >= at) return true
+    return false
+  }
+
   isLink(peer: PeerId): boolean {
     return this.#links.has(peer)
   }
@@ -115,6 +128,9 @@ export class Greetings {
     if (isNew) state.event({ kind: 'siteMet', site, peer: from, address: hello.address })
     if (!hello.answer) this.#hello(from, true)
     const { master } = hello
+    if (master !== undefined && master.term > state.term && master.site !== state.site) {
+      if (memberOf(state.membership, site)?.incarnation === hello.incarnation) this.#hooks.laterMaster(master)
+    }
     // A master of a lower term is of use to who has no other: a site that lost an election has to come back somehow.
     const isOfUse =
       master !== undefined && (master.term >= state.term || this.#hooks.announcedMaster() === undefined)

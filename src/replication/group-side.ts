@@ -14,7 +14,7 @@ import type { Refuse } from './messages.ts'
 export type LinkMessage = Hello | Canvass | VoteRequest | Vote
 
 export type GroupHooks = ElectionHooks &
-  Pick<GreetingsHooks, 'announcedMaster'> & {
+  Pick<GreetingsHooks, 'announcedMaster' | 'laterMaster'> & {
     /** What the site does by its role; 'alone' where it has none. */
     activity(): SiteActivity
   }
@@ -33,9 +33,11 @@ export class GroupSide {
       return byRole === 'alone' && this.election.isCandidate ? 'candidate' : byRole
     }
     const announcedMaster = (): HeardMaster | undefined => hooks.announcedMaster()
-    this.greetings = new Greetings(state, options, { announcedMaster, activity })
+    const laterMaster = (master: HeardMaster): void => hooks.laterMaster(master)
+    this.greetings = new Greetings(state, options, { announcedMaster, activity, laterMaster })
     const { greetings } = this
     const { priority = 100, view = false, elections = 'members' } = options
+    const { automatic = elections === 'members' } = options
     this.#stated = elections === 'application' ? new StatedElectorate(state, greetings) : undefined
     this.election = new Election({
       state,
@@ -44,7 +46,7 @@ export class GroupSide {
       electorate: this.#stated ?? new MemberElectorate(state, greetings),
       priority,
       view,
-      automatic: elections === 'members',
+      automatic,
     })
   }
 
@@ -58,8 +60,8 @@ export class GroupSide {
     return this.greetings.sites
   }
 
-  /** An election that the application asks for, with so many votes to win it. */
-  holdElection(votes: number): void {
+  /** An election that is asked for; `votes` to win it where the application says how many vote. */
+  holdElection(votes: number = 1): void {
     // Not in the midst of one: what it takes to win must not change.
     if (this.#stated !== undefined && !this.election.isCandidate) this.#stated.votes = votes
     this.election.hold()

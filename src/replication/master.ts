@@ -50,6 +50,7 @@ export class Master {
       settings: () => this.#settings,
       mayVote: (join) => this.#voters.mayVote(join),
       sites: () => this.#voters.sites,
+      goesOnAlone: () => this.#voters.goesOnAlone,
       asked: (progress, stamp) => this.#reignCheck.asked(progress, stamp),
       heard: (progress, stamp) => {
         this.#lease.granted(progress, stamp)
@@ -228,7 +229,7 @@ export class Master {
     const tally = this.#tally
     tally.count(this.attachments.all(), this.#settings)
     const { inStep, attested, durable, forcedLsn } = tally
-    const { sites } = this.#voters
+    const { sites, goesOnAlone } = this.#voters
     const positions: CommitPositions = {
       lastLsn: state.last.lsn,
       ownWrittenLsn: state.writtenLsn,
@@ -236,7 +237,7 @@ export class Master {
       attested,
       durable,
       forcedLsn,
-      group: { sites: sites ?? 1 + inStep, attached: inStep },
+      group: { sites: sites ?? 1 + inStep, attached: inStep, goesOnAlone },
       sitesKnown: sites ?? 1 + this.attachments.knownSites,
     }
     if (this.#commitment.advance(this.#settings, positions)) {

@@ -13,6 +13,7 @@ import { ignore, type StepResult, stepOk } from './effects.ts'
 import type { HandOvers } from './hand-overs.ts'
 import { sendDetach } from './master-messages.ts'
 import type { HigherTerm, Join, MasterMessage, Message, ReplicaMessage } from './messages.ts'
+import { isPreferred } from './preference.ts'
 import type { Roles } from './roles.ts'
 
 export class MessageDispatch {
@@ -141,6 +142,7 @@ export class MessageDispatch {
       const result = replica.process(message, rec)
       // Who takes over shall have time to.
       if (message.type === 'detach' && message.code === 'REPLACED') group?.election.gaveAway()
+      if (result.kind === 'wouldRewind' && isPreferred(this.#state)) group?.election.insist()
       return result
     }
     if (message.type === 'append' && replica?.session === message.session && replica.servesOthers) {

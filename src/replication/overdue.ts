@@ -14,6 +14,8 @@ interface Facts {
   readonly settings: ServeSettings
   /** How many sites vote does not depend on who is attached. */
   readonly sitesFixed: boolean
+  /** Two sites, of which one alone is enough while the other one is away. */
+  readonly goesOnAlone: boolean
 }
 
 /** Why this replica must go, if it must. */
@@ -45,14 +47,14 @@ export function overdue(
 }
 
 /** Whether commits wait for this replica, and would go on without it. */
-function isWaitedFor(progress: Progress, { settings, sitesFixed }: Facts): boolean {
+function isWaitedFor(progress: Progress, { settings, sitesFixed, goesOnAlone }: Facts): boolean {
   const { mode, acks } = settings
   if (!progress.votes) return false
-  return mode === 'async' ? progress.join.forceSync : dependsOnAttached(acks, sitesFixed)
+  return mode === 'async' ? progress.join.forceSync : dependsOnAttached(acks, sitesFixed, goesOnAlone)
 }
 
 /** Records wait for an ack: it, or they, may be lost. Asked again after a wait that doubles. */
-export function mustProbe(progress: Progress, facts: Omit<Facts, 'sitesFixed'>): boolean {
+export function mustProbe(progress: Progress, facts: Omit<Facts, 'sitesFixed' | 'goesOnAlone'>): boolean {
   const { now, served, settings } = facts
   const { timings, last } = served
   if (progress.state !== 'live' && progress.state !== 'catchUp') return false

@@ -65,6 +65,7 @@ export class Relay {
       settings: () => this.#settings,
       mayVote: () => false,
       sites: () => (this.#log.route.sites === 0 ? undefined : this.#log.route.sites),
+      goesOnAlone: () => false,
       asked: () => undefined,
       heard: () => undefined,
       isToBeAsked: () => false,

@@ -39,6 +39,7 @@ import type {
   Route,
 } from './messages.ts'
 import { PeerServing } from './peer-serving.ts'
+import { undoesPreferred } from './preference.ts'
 import { RecordIntake } from './record-intake.ts'
 import { SnapshotReceiver } from './snapshot-receiver.ts'
 import { SyncWatch } from './sync-watch.ts'
@@ -354,6 +355,11 @@ export class Replica {
     if (accept.plan === 'rewind' && this.#options.autoRewind === false) {
       const message = `the master's log parts from this one after LSN ${accept.agreedLsn}`
       this.#quit({ reason: 'handshake-refused', code: 'REWIND_REFUSED', message })
+      return { kind: 'wouldRewind', lsn: accept.agreedLsn }
+    }
+    if (undoesPreferred(accept, state)) {
+      const message = `this site is the preferred master, and has committed what site ${accept.site} lacks after LSN ${accept.agreedLsn}`
+      this.#quit({ reason: 'handshake-refused', code: 'NOT_MASTER', message })
       return { kind: 'wouldRewind', lsn: accept.agreedLsn }
     }
     if (accept.plan === 'snapshot' && this.#options.autoInit === false) {

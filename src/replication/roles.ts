@@ -9,6 +9,7 @@ import { assert } from '../base/assert.ts'
 import type { RecordBatch } from '../base/batch.ts'
 import { CoterieError, type ErrorCode } from '../base/errors.ts'
 import type { Term } from '../base/lsn.ts'
+import { mayGoOnAlone } from '../base/membership.ts'
 import type { CommitException } from '../base/policy.ts'
 import {
   defaultServeSettings,
@@ -24,6 +25,7 @@ import type { StepDownReason } from './effects.ts'
 import type { HeardMaster, SiteActivity } from './group-messages.ts'
 import { type GroupHooks, GroupSide } from './group-side.ts'
 import { Master } from './master.ts'
+import { Preference } from './preference.ts'
 import { Relay } from './relay.ts'
 import { Replica } from './replica.ts'
 import type { Serving } from './serving.ts'
@@ -54,9 +56,11 @@ export class Roles implements GroupHooks {
   #address: string | undefined
   /** A term that the old master has given to this site, outside of a group. */
   #givenTerm: Term | undefined
+  readonly #preference: Preference
 
   constructor(state: CoreState) {
     this.#state = state
+    this.#preference = new Preference(state)
   }
 
   get role(): Role {
@@ -120,6 +124,12 @@ export class Roles implements GroupHooks {
 
   announcedMaster(): HeardMaster | undefined {
     return this.#master?.reigns === false ? undefined : this.heardMaster()
+  }
+
+  /** Two that went on alone have both become master: the later term counts. Elsewhere no majority heard the older one. */
+  laterMaster(master: HeardMaster): void {
+    if (this.#master === undefined || !mayGoOnAlone(this.#state.membership)) return
+    this.seeTerm(master.term, master.site)
   }
 
   activity(): SiteActivity {
@@ -303,8 +313,10 @@ export class Roles implements GroupHooks {
   tick(): void {
     this.#master?.serving.tick()
     this.#relay?.tick()
-    if (this.#master?.hasLostMajority === true)
+    // Where nobody is elected unless it is asked for, a master waits for the others.
+    if (this.#master?.hasLostMajority === true && this.#group?.election.isAutomatic !== false)
       this.stepDown('no-majority', 'too few members of the group are heard')
     this.#replica?.tick()
+    this.#preference.tick(this.#replica, this.#group)
   }
 }

@@ -42,6 +42,8 @@ export interface ServingHooks {
   readonly mayVote: (join: Join) => boolean
   /** Voting sites of the group, where it is known how many they are. */
   readonly sites: () => number | undefined
+  /** Two sites, of which one alone is enough while the other one is away. */
+  readonly goesOnAlone: () => boolean
   /** A heartbeat with this stamp asks for an ack. */
   readonly asked: (progress: Progress, stamp: number) => void
   /** An ack has brought this stamp back. */
@@ -256,9 +258,10 @@ export class Serving {
     const settings = this.#hooks.settings()
     const facts = { now: state.now, served, settings }
     const sitesFixed = this.#hooks.sites() !== undefined
+    const goesOnAlone = this.#hooks.goesOnAlone()
     let changed = false
     for (const progress of [...this.attachments.all()]) {
-      const fault = overdue(progress, { ...facts, sitesFixed })
+      const fault = overdue(progress, { ...facts, sitesFixed, goesOnAlone })
       if (fault !== undefined) {
         this.drop(progress, { ...fault, tell: true })
         changed = true

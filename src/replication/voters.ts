@@ -3,7 +3,14 @@
 // operator says.
 
 import { assert } from '../base/assert.ts'
-import { type Members, type Membership, majorityOf, memberOf } from '../base/membership.ts'
+import {
+  isSameTwoSites,
+  type Members,
+  type Membership,
+  majorityOf,
+  mayGoOnAlone,
+  memberOf,
+} from '../base/membership.ts'
 import type { Attachments } from './attachments.ts'
 import type { ServeSettings } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
@@ -35,6 +42,11 @@ export class Voters {
     return elections && membership !== undefined ? membership.members.length : sites
   }
 
+  /** Of the two members the one that is there is enough for its commits and its reign, if not for permanence. */
+  get goesOnAlone(): boolean {
+    return this.#settings().elections && this.#state.goesOnAlone
+  }
+
   /**
    * The members have changed. Two lists that are in force anywhere share a majority: they differ by one site, each is
    * permanent before the next, and the first of a reign comes after a permanent record of its own.
@@ -42,16 +54,27 @@ export class Voters {
   checkChange(before: Membership | undefined, now: Membership, hasPermanentInReign: boolean): void {
     if (!this.#settings().elections || before === undefined) return
     const { permanentLsn, ownMember } = this.#state
-    assert(hasPermanentInReign, 'the members change after a permanent record of the reign')
+    // Of two that go on alone one may take the other off the list without its word: nothing is permanent but what both have.
+    const isAlone = mayGoOnAlone(before) && now.members.length < 2
+    assert(hasPermanentInReign || isAlone, 'the members change after a permanent record of the reign')
     assert(before.lsn <= permanentLsn, 'the members change one at a time')
     assert(countChanged(before, now) <= 1, 'the members change by one site at a time')
+    // A third one could else elect with one of the two what the other one, alone, knows nothing of.
+    assert(
+      now.members.length <= 2 || !mayGoOnAlone(before),
+      'two that go on alone are strict before a third comes',
+    )
+    assert(
+      isSameTwoSites(before.twoSites, now.twoSites) || countChanged(before, now) === 0,
+      'what two sites do changes by itself',
+    )
     assert(ownMember !== undefined, 'a master is a member')
   }
 
   /** In a group that elects: too few members were heard for an election timeout, so another may have been elected. */
   get hasLostMajority(): boolean {
     const { now, timings, membership } = this.#state
-    if (!this.#settings().elections || membership === undefined) return false
+    if (!this.#settings().elections || membership === undefined || this.goesOnAlone) return false
     return !this.#isMajority(membership, (site) => {
       const heardAt = this.#attachments.heardAt(site)
       return heardAt !== undefined && now - heardAt <= timings.electionTimeoutMs

@@ -28,14 +28,16 @@ async function joined(
     path: string
     listen?: string
     seeds?: readonly string[]
+    more?: readonly string[]
   },
 ): Promise<Joined> {
-  const { site, path, listen = anyPort, seeds = [] } = options
+  const { site, path, listen = anyPort, seeds = [], more = [] } = options
   const cli = startCoterie(t, [
     'join',
     path,
     ...['--site', site, '--listen', listen, ...patient],
     ...seeds.flatMap((seed) => ['--seed', seed]),
+    ...more,
   ])
   const [, address = ''] = await cli.says(/listens on (tcp:\/\/[\d.]+:\d+)/)
   return { site, path, address, cli }
@@ -219,6 +221,24 @@ test('members --remove: the others go on without it, and its join ends with what
   assert.equal(alone.code, 4)
   assert.match(alone.error.code, /^(NO_MASTER|NO_QUORUM|NOT_MASTER)$/)
   assert.equal(await ok(t, ['get', a.path, 'k']), 'v\n', 'reads go on')
+})
+
+test('[B8c C7a] two sites: members says what they do alone, and elect holds an election', async (t) => {
+  const folder = withTempFolder(t)
+  const more = ['--two-sites', 'prefer:b', '--no-elections', '--election-timeout', '500ms']
+  const a = await joined(t, { site: 'a', path: join(folder, 'a'), more })
+  assert.match(await ok(t, ['members', a.path]), /two sites: prefer:b$/m)
+  assert.match(await ok(t, ['members', a.path, '--two-sites', 'available']), /two sites: available$/m)
+  const told = await coterie(t, ['elect', a.path])
+  assert.equal(told.code, 1)
+  assert.match(told.stderr, /this site is master/)
+  const b = await joined(t, { site: 'b', path: join(folder, 'b'), seeds: [a.address], more })
+  await whenStatus(t, b.path, 'two members are live', (group) => liveIn(group).length === 2)
+  await a.cli.kill()
+  await whenStatus(t, b.path, 'the master is missed', (group) => group.role === 'candidate')
+  assert.match(await ok(t, ['elect', b.path]), /^b is master in term \d+$/m)
+  const { group } = await statusOf(t, b.path)
+  assert.deepEqual([group?.majority, group?.twoSites], [1, 'available'])
 })
 
 test('what does not fit is refused with its code, and nothing has changed', async (t) => {

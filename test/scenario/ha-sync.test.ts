@@ -1,7 +1,7 @@
 // How a replica comes into step: equal, incremental, by snapshot, by rewind; and when it is refused instead.
 
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { memoryHost } from '../../src/env/memory/memory-host.ts'
@@ -476,6 +476,26 @@ test('a replica whose store had to be made anew shows nothing before it shows al
   await waitUntil(() => read.isSettled && range.isSettled, { what: 'it could be read' })
   assert.equal(read.value, '1')
   assert.equal(range.value.length, 100)
+})
+
+test('[B15c] a replica that has lost its store, not its log, is sent what it missed and no more', async (t) => {
+  const path = join(withTempFolder(t), 'copy')
+  const source = await openMemory(t)
+  await putMany(source, 100)
+  const master = await serveTcp(source)
+  const { attachment, db } = await replicaOf(t, master, { path })
+  await attachment.synced
+  await attachment.stop()
+  const [store = ''] = readdirSync(path).filter((name) => name.startsWith('store-'))
+  await db.close()
+  rmSync(join(path, store), { recursive: true })
+  await putMany(source, 50, 'later')
+  const { attachment: again, db: back } = await replicaOf(t, master, { path })
+  let chunks = 0
+  again.on('snapshotDone', () => chunks++)
+  const { kind, transactions } = await again.synced
+  assert.deepEqual([kind, transactions, chunks], ['incremental', 50, 0])
+  await assertEqualSoon(source, back)
 })
 
 test('[D7f] a restored backup attaches to a master of its database and catches up from the log', async (t) => {

@@ -3,7 +3,15 @@
 // master makes a member of whoever has caught up. All of it happens a while after the core has asked, as in life.
 
 import { CoterieError, type ErrorCode } from '../../src/base/errors.ts'
-import { type Members, memberOf, withMember, withoutMember } from '../../src/base/membership.ts'
+import {
+  type Members,
+  mayGoOnAlone,
+  memberOf,
+  type TwoSites,
+  withMember,
+  withoutMember,
+  withTwoSites,
+} from '../../src/base/membership.ts'
 import type { AckPolicy } from '../../src/base/policy.ts'
 import type { PeerId } from '../../src/replication/core-options.ts'
 import type { CoreEvent, Effect } from '../../src/replication/effects.ts'
@@ -12,6 +20,10 @@ import type { FakeSite } from './fake-site.ts'
 
 export interface GroupSettings {
   readonly acks?: AckPolicy
+  /** What two sites do while one of them is away; of a group that is founded. */
+  readonly twoSites?: TwoSites
+  /** False: no site begins an election of its own accord. */
+  readonly automatic?: boolean
   /** How long a driver takes to do what its core asks for. */
   readonly workMs?: readonly [min: number, max: number]
 }
@@ -55,7 +67,9 @@ export class CoreGroup {
     const { now } = this.cluster
     this.serve(site)
     const { incarnation } = site.disk
-    site.writeMembers({ members: [{ site: name, address: name, incarnation }], removed: [] })
+    const { twoSites = 'strict' } = this.#settings
+    const alone = { members: [{ site: name, address: name, incarnation }], removed: [] }
+    site.writeMembers(withTwoSites(alone, twoSites))
     site.step((core) => core.announce(now))
     return site
   }
@@ -138,7 +152,8 @@ export class CoreGroup {
     const { now } = this.cluster
     seat.links.clear()
     if (seat.isOut) return
-    site.step((core) => core.joinGroup({ address: site.name, priority, now }))
+    const { automatic = true } = this.#settings
+    site.step((core) => core.joinGroup({ address: site.name, priority, automatic, now }))
     for (const other of this.#seats.values()) if (other !== seat) this.#dial(seat, other.site)
     if (seat.isReviewing) return
     seat.isReviewing = true
@@ -198,6 +213,7 @@ export class CoreGroup {
       const { site: name, member, inStep } = replica
       if (member === undefined || !inStep || memberOf(members, name) !== undefined) continue
       if (members.removed.includes(name)) continue
+      if (mayGoOnAlone(members)) return withTwoSites(members, 'strict')
       return withMember(members, { site: name, ...member })
     }
     return undefined

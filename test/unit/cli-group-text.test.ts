@@ -41,6 +41,7 @@ function status(sites: readonly GroupSite[]): GroupStatus {
     term: 3,
     master: { site: 'a', term: 3, address: 'tcp://127.0.0.1:1' },
     members: sites.filter((each) => each.isMember).map((each) => each.site),
+    twoSites: 'strict',
     majority: 2,
     sites,
     canLose: { sites: 1, commits: 0 },

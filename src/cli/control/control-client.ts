@@ -8,6 +8,7 @@ import { randomBytes } from 'node:crypto'
 import { utf8Decode } from '../../base/bytes.ts'
 import { CoterieError } from '../../base/errors.ts'
 import type { Host } from '../../env/host.ts'
+import type { ElectResult, TwoSites } from '../../index.ts'
 import { parseAddress } from '../../transport/address.ts'
 import { tcpTransport } from '../../transport/tcp-transport.ts'
 import { toBase64 } from '../encoding.ts'
@@ -319,6 +320,14 @@ export class ControlClient implements DatabasePort {
 
   async removeMember(site: string): Promise<void> {
     await this.#call('removeMember', { site })
+  }
+
+  async setTwoSites(twoSites: TwoSites): Promise<void> {
+    await this.#call('setTwoSites', { twoSites })
+  }
+
+  async elect(): Promise<ElectResult> {
+    return (await this.#call('elect', {})).result as ElectResult
   }
 
   async outcome(token: string): Promise<string> {

@@ -3,6 +3,7 @@
 
 import { utf8Encode } from '../../base/bytes.ts'
 import { CoterieError } from '../../base/errors.ts'
+import type { TwoSites } from '../../index.ts'
 import { fromBase64 } from '../encoding.ts'
 import type { DatabasePort, LogRequest, PortProgress, RowsRequest, WriteOptions } from '../port.ts'
 import { type Method, methods, type Params } from './protocol.ts'
@@ -93,6 +94,14 @@ const handlers: Record<Method, Handler> = {
   async removeMember({ port }, params) {
     await port.removeMember(required(params, 'site'))
     return { result: {} }
+  },
+  async setTwoSites({ port }, { twoSites }) {
+    // What it may be, the group says.
+    await port.setTwoSites(twoSites as TwoSites)
+    return { result: {} }
+  },
+  async elect({ port }) {
+    return { result: await port.elect() }
   },
   async outcome({ port }, params) {
     return { result: await port.outcome(required(params, 'token')) }

@@ -41,6 +41,8 @@ export const methods = [
   'takeOver',
   'transfer',
   'removeMember',
+  'setTwoSites',
+  'elect',
   'outcome',
 ] as const
 export type Method = (typeof methods)[number]

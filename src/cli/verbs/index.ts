@@ -10,6 +10,7 @@ import { defineCheckpoint } from './checkpoint.ts'
 import { defineDel } from './del.ts'
 import { defineDemo } from './demo.ts'
 import { defineDump } from './dump.ts'
+import { defineElect } from './elect.ts'
 import { defineGet } from './get.ts'
 import { defineJoin } from './join.ts'
 import { defineLoad } from './load.ts'
@@ -36,6 +37,7 @@ export const verbs: readonly DefineVerb[] = [
   defineTakeOver,
   defineJoin,
   defineTransfer,
+  defineElect,
   defineMembers,
   defineTop,
   defineGet,
