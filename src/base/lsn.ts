@@ -12,6 +12,9 @@ declare const termBrand: unique symbol
 export type Term = number & { readonly [termBrand]: true }
 
 export const noLsn: Lsn = 0 as Lsn
+
+/** No record ever has it. */
+export const lsnMax: Lsn = Number.MAX_SAFE_INTEGER as Lsn
 export const noTerm: Term = 0 as Term
 
 export function toLsn(value: number): Lsn {

@@ -212,9 +212,15 @@ export class Engine {
   // ---- generations -------------------------------------------------------------------------------------------
 
   /** Opens the generation that the state names. */
-  async openParts(options: { databaseId: string; generation: number; durableAtLeast: Lsn }): Promise<Parts> {
+  async openParts(options: {
+    databaseId: string
+    generation: number
+    durableAtLeast: Lsn
+    mayLackRows?: boolean
+  }): Promise<Parts> {
     const { host, folder, storeEngine, segmentBytes, cacheBytes } = this.#options
     const parts = await Parts.open({
+      mayLackRows: false,
       ...options,
       host,
       folder,
@@ -661,8 +667,16 @@ export class Engine {
   }
 
   async #whenReadable(): Promise<void> {
-    const { parts } = this
-    await parts.applier.whenApplied(parts.store.meta?.readableLsn ?? noLsn)
+    for (;;) {
+      const { parts } = this
+      try {
+        await parts.applier.whenApplied(parts.store.meta?.readableLsn ?? noLsn)
+        return
+      } catch (error) {
+        // Another generation has come into use while this one was waited for.
+        if (parts === this.#parts || this.#closed) throw error
+      }
+    }
   }
 
   /** A consistent view that holds at least everything committed (or up to `atLeast`) by now. */

@@ -5,7 +5,8 @@
 
 import type { RecordBatch } from '../base/batch.ts'
 import { CoterieError, isCoterieError } from '../base/errors.ts'
-import { type Lsn, lsnPlus, noLsn, noTerm } from '../base/lsn.ts'
+import { historyUpTo } from '../base/history.ts'
+import { type Lsn, lsnMax, lsnPlus, noLsn } from '../base/lsn.ts'
 import { decodeMembers, type Membership } from '../base/membership.ts'
 import type { Host } from '../env/host.ts'
 import { Log } from '../log/log.ts'
@@ -30,6 +31,8 @@ export interface PartsOptions {
   readonly cacheBytes: number | undefined
   readonly applyBatch: ApplyBatch
   readonly keptStores: KeptStores
+  /** A master can give the rows again: where they are lost, and the log does not have them, the database opens without. */
+  readonly mayLackRows: boolean
   readonly onApplied: (appliedLsn: Lsn) => void
   readonly onFailed: (error: CoterieError) => void
 }
@@ -89,7 +92,10 @@ export class Parts {
     this.permanentLsn = parts.permanentLsn
   }
 
-  /** LOG_DAMAGED; STORE_FAILED if the store is damaged and the log does not reach back far enough to rebuild it. */
+  /**
+   * LOG_DAMAGED; STORE_FAILED if the store is damaged, and the log does not reach back far enough to rebuild it, and no
+   * master is there to ask.
+   */
   static async open(options: PartsOptions): Promise<Parts> {
     const { host, folder, generation, databaseId } = options
     let store = await openStore(options)
@@ -217,11 +223,15 @@ export class Parts {
   }
 }
 
-/** In place of a damaged one: the log has all that goes into it. What it showed before is shown again or not at all. */
+/**
+ * In place of a damaged one: the log has all that goes into it, or a snapshot will bring it. What it showed before is
+ * shown again or not at all.
+ */
 async function emptyStore(options: PartsOptions, log: Log): Promise<Store> {
-  const { storeEngine, folder, generation, databaseId } = options
+  const { storeEngine, folder, generation, databaseId, mayLackRows } = options
   const path = folder.storePath(generation)
-  if (log.firstLsn > 1) {
+  const isLost = log.firstLsn > 1
+  if (isLost && !mayLackRows) {
     throw new CoterieError(
       'STORE_FAILED',
       `the store ${path} is damaged and the log does not reach back to its beginning: restore a backup, or attach an empty folder to a master`,
@@ -231,8 +241,15 @@ async function emptyStore(options: PartsOptions, log: Log): Promise<Store> {
   await storeEngine.destroy(path)
   const store = await storeEngine.open(path)
   try {
-    const begin = { appliedLsn: noLsn, appliedTerm: noTerm, appliedCrc: 0, history: [] }
-    await store.write({ writes: [], meta: { databaseId, ...begin, readableLsn: log.lastLsn } })
+    const place = await log.placeOf(lsnPlus(log.firstLsn, -1))
+    const begin = {
+      appliedLsn: place.lsn,
+      appliedTerm: place.term,
+      appliedCrc: place.crc,
+      history: historyUpTo(log.history, place.lsn),
+    }
+    const readableLsn = isLost ? lsnMax : log.lastLsn
+    await store.write({ writes: [], meta: { databaseId, ...begin, readableLsn } })
   } catch (error) {
     await store.close()
     throw error

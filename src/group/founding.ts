@@ -30,6 +30,8 @@ export class Founding {
   get isPossible(): boolean {
     const { core, engine, site } = this.#site
     if (this.#settings.start === 'replica' || !engine.hasData || core.role !== 'none') return false
+    // Its rows are lost, and some master has them.
+    if (core.readableLsn > core.lastLsn) return false
     const { membership } = core
     if (membership === undefined || membership.members.length === 0) return true
     if (core.isMember || membership.removed.includes(site)) return false

@@ -265,6 +265,8 @@ async function startSite(
       databaseId: state.databaseId,
       generation: state.generation,
       durableAtLeast: state.cleanEnd === undefined ? noLsn : toLsn(state.cleanEnd.lsn),
+      // A replica gets them again from its master, and keeps its log and what it has promised.
+      mayLackRows: asReplica || state.role === 'replica',
     })
     const { permanentLsn } = parts
     // Rows are applied before they count where acks attest `applied`: what has undo is committed for certain only by

@@ -6,13 +6,16 @@
 import type { RecordPlace } from '../base/batch.ts'
 import { CoterieError } from '../base/errors.ts'
 import { entryAt, type History } from '../base/history.ts'
-import { type Lsn, noLsn } from '../base/lsn.ts'
+import { type Lsn, lsnPlus, noLsn } from '../base/lsn.ts'
 import { decodeRows } from '../base/row-run.ts'
 import type { Engine } from '../database/engine.ts'
 import type { SiteState } from '../database/site-state.ts'
 import { Log } from '../log/log.ts'
 import type { SnapshotResume } from '../replication/core-options.ts'
 import type { RowWrite, Store, StoreMeta } from '../store/store.ts'
+
+/** Of the log that is copied at one time. */
+const copyBytes = 1024 * 1024
 
 export class SnapshotStaging {
   readonly #engine: Engine
@@ -82,15 +85,19 @@ export class SnapshotStaging {
     await (this.#store as Store).write({ writes })
   }
 
-  /** Completes rows and log, both durable. Then `generation` may be put into the state. */
+  /**
+   * Completes rows and log, both durable. Then the generation that it returns may be put into the state. `kept`: records
+   * of the log in use that go over.
+   */
   async complete(options: {
     readonly databaseId: string
     readonly base: RecordPlace
     readonly history: History
     readonly readableLsn: Lsn
     readonly segmentBytes: number | undefined
+    readonly kept?: { readonly from: Log; readonly to: Lsn } | undefined
   }): Promise<number> {
-    const { base, history, databaseId, segmentBytes } = options
+    const { base, history, databaseId, segmentBytes, kept } = options
     const store = this.#store as Store
     const generation = this.#generation as number
     await store.write({ writes: [], meta: metaOf(databaseId, base, history, options.readableLsn) })
@@ -106,7 +113,11 @@ export class SnapshotStaging {
       start: { place: base, history },
       ...(segmentBytes === undefined ? {} : { segmentBytes }),
     })
-    await log.close()
+    try {
+      if (kept !== undefined) await copyRecords(kept.from, log, kept.to)
+    } finally {
+      await log.close()
+    }
     return generation
   }
 
@@ -125,6 +136,14 @@ export class SnapshotStaging {
     if (generation === undefined) return
     await storeEngine.destroy(folder.storePath(generation))
     await folder.saveState((state) => ({ ...(state as SiteState), staging: undefined }))
+  }
+}
+
+/** Behind what `log` has, up to `to`, durably. */
+async function copyRecords(from: Log, log: Log, to: Lsn): Promise<void> {
+  while (log.lastLsn < to) {
+    log.append(await from.read({ from: lsnPlus(log.lastLsn, 1), to, bytesMax: copyBytes }))
+    await log.whenDurable(log.lastLsn)
   }
 }
 

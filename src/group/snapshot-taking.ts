@@ -104,8 +104,10 @@ export class SnapshotTaking {
   async #install(effect: Extract<Effect, { kind: 'snapshotInstall' }>): Promise<void> {
     const { engine } = this.#site
     const lost = await this.#site.keepWhatIsLost(effect.agreedLsn)
-    const generation = await this.#staging.complete({ ...effect, segmentBytes: this.#segmentBytes })
     const before = engine.partsInUse
+    const { keptLsn } = effect
+    const kept = before === undefined || keptLsn === undefined ? undefined : { from: before.log, to: keptLsn }
+    const generation = await this.#staging.complete({ ...effect, segmentBytes: this.#segmentBytes, kept })
     try {
       await this.#switchTo(generation, effect, before)
     } catch (error) {
@@ -136,7 +138,7 @@ export class SnapshotTaking {
     before: Parts | undefined,
   ): Promise<void> {
     const { engine } = this.#site
-    const { databaseId, term, master, base, agreedLsn } = effect
+    const { databaseId, term, master, base, agreedLsn, keptLsn = base.lsn } = effect
     const state = engine.folder.state as SiteState
     // Terms of other databases do not compare. A term that was seen meanwhile keeps its master and its vote.
     const isNewTerm = databaseId !== state.databaseId || term > state.term
@@ -155,7 +157,7 @@ export class SnapshotTaking {
           }
         : {}),
     })
-    const parts = await engine.openParts({ databaseId, generation, durableAtLeast: base.lsn })
+    const parts = await engine.openParts({ databaseId, generation, durableAtLeast: keptLsn })
     // How much of it is permanent the master will say.
     engine.useParts(parts, { databaseId, permanentLsn: noLsn })
   }

@@ -361,10 +361,13 @@ export class CoreState {
     databaseId: string
     term: Term
     master: string
+    /** The rows are of this record. */
     base: RecordPlace
+    /** The end of the log. */
+    last: RecordPlace
     history: History
   }): void {
-    const { databaseId, term, master, base, history } = options
+    const { databaseId, term, master, base, last, history } = options
     const isSame = databaseId === this.#databaseId
     this.#checked = undefined
     this.#permanentLsn = (isSame ? Math.min(this.#permanentLsn, base.lsn) : 0) as Lsn
@@ -376,9 +379,9 @@ export class CoreState {
       this.#vote = undefined
     }
     this.#firstLsn = lsnPlus(base.lsn, 1)
-    this.#last = base
-    this.#writtenLsn = base.lsn
-    this.#durableLsn = base.lsn
+    this.#last = last
+    this.#writtenLsn = last.lsn
+    this.#durableLsn = last.lsn
     this.#appliedLsn = base.lsn
     this.#committedLsn = base.lsn
     this.#applyLsn = base.lsn

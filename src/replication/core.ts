@@ -538,7 +538,7 @@ export class Core {
     this.#step(options.now, () => this.#roles.replica?.snapshotStored(options.index))
   }
 
-  /** `place` is the end of the new log: the base of the snapshot. */
+  /** `place` is the end of the new log: the base of the snapshot, or the last record that was kept. */
   snapshotInstalled(options: {
     place: RecordPlace
     history?: History

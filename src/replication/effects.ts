@@ -91,6 +91,8 @@ export type Effect =
       readonly rows: number
       /** The last record that the old database shares with the new one; undefined where they are strangers. */
       readonly agreedLsn: Lsn | undefined
+      /** The records after `base` up to here go over from the old log: this site may have acknowledged them. */
+      readonly keptLsn: Lsn | undefined
     }
   /** Master: records from here on must stay readable; undefined: no replica needs any. */
   | { readonly kind: 'retainLog'; readonly from: Lsn | undefined }

@@ -126,11 +126,11 @@ export class Progress {
     return attest === 'durable' ? this.#durableLsn : this.#appliedLsn
   }
 
-  /** After a snapshot the log goes on from its base. */
+  /** After a snapshot the log goes on from its base; the replica may have kept more of what it shares. */
   beginAfter(lsn: Lsn): void {
     this.#floorLsn = lsn
     this.#sentLsn = lsn
-    this.#sentMaxLsn = lsn
+    this.#sentMaxLsn = Math.max(lsn, this.agreedLsn) as Lsn
     this.retainLsn = (lsn + 1) as Lsn
   }
 

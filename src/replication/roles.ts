@@ -8,7 +8,7 @@
 import { assert } from '../base/assert.ts'
 import type { RecordBatch } from '../base/batch.ts'
 import { CoterieError, type ErrorCode } from '../base/errors.ts'
-import type { Term } from '../base/lsn.ts'
+import { lsnMax, type Term } from '../base/lsn.ts'
 import { mayGoOnAlone } from '../base/membership.ts'
 import type { CommitException } from '../base/policy.ts'
 import {
@@ -156,7 +156,10 @@ export class Roles implements GroupHooks {
     if (state.databaseId === undefined)
       throw new CoterieError('INVALID_STATE', 'there is no database to serve')
     if (state.readableLsn > state.last.lsn) {
-      const message = `the rows here are complete only with LSN ${state.readableLsn}, which this site does not have`
+      const message =
+        state.readableLsn === lsnMax
+          ? 'the rows here are lost: they come with the next snapshot of a master'
+          : `the rows here are complete only with LSN ${state.readableLsn}, which this site does not have`
       throw new CoterieError('SYNCING', message)
     }
     this.stopRelaying({ code: 'RELAY_CHANGED', message: `site ${state.site} becomes master` })

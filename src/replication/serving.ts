@@ -367,7 +367,10 @@ export class Serving {
   /** The first Ack after a snapshot says that it is installed: the log goes on from its base. */
   #snapshotInstalled(progress: Progress, ack: Ack): boolean {
     const base = progress.snapshot?.base
-    if (progress.snapshot === undefined || base === undefined || ack.receivedLsn !== base.lsn) return false
+    if (progress.snapshot === undefined || base === undefined) return false
+    // It may have kept what it shares beyond the base.
+    const isKept = base.lsn < progress.agreedLsn && ack.receivedLsn === progress.agreedLsn
+    if (ack.receivedLsn !== base.lsn && !isKept) return false
     progress.snapshot.close()
     progress.snapshot = undefined
     progress.beginAfter(base.lsn)

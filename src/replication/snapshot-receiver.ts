@@ -5,6 +5,7 @@
 import { assert } from '../base/assert.ts'
 import type { RecordPlace } from '../base/batch.ts'
 import { crc32 } from '../base/checksum.ts'
+import { historyUpTo } from '../base/history.ts'
 import { type Lsn, noLsn, noTerm, type Term } from '../base/lsn.ts'
 import { type CoreState, samePlace } from './core-state.ts'
 import { ignore, type StepResult, stepOk } from './effects.ts'
@@ -22,7 +23,7 @@ export interface SnapshotReceiverOptions {
   readonly term: () => Term
   /** The last record shared with the master's log; undefined where the data here is foreign or none. */
   readonly agreedLsn: Lsn | undefined
-  /** The operator accepts that the log here goes back behind what it shares. */
+  /** The operator accepts that the log here goes back behind what it shares, where it cannot be kept. */
   readonly mayFallBack: boolean
   readonly sendAck: (ack: { storedIndex: number; receivedIndex: number }) => void
 }
@@ -45,6 +46,8 @@ export class SnapshotReceiver {
   /** What the installation makes durable; a higher term that is seen meanwhile is persisted after it. */
   #installedTerm: Term = noTerm
   #installedMaster = ''
+  /** Invariant 11: of the records that this site may have acknowledged none is lost by a snapshot that is older. */
+  #keptLsn: Lsn | undefined
   rows = 0
   bytes = 0
 
@@ -84,10 +87,17 @@ export class SnapshotReceiver {
     )
     const { databaseId } = this.#options
     const { base, history, snapshotLsn, snapshotReign } = this.#begin
-    assert(samePlace(place, base), 'the log goes on from the base')
+    const keptLsn = this.#keptLsn
+    assert(
+      samePlace(place, base) || place.lsn === keptLsn,
+      'the log goes on from the base, or from what is kept',
+    )
     const term = this.#options.term()
     const master = this.#installedMaster
-    this.#state.replaced({ databaseId, term: this.#installedTerm, master, base, history })
+    const own = historyUpTo(this.#state.history, keptLsn ?? noLsn)
+    const kept = own.filter((entry) => entry.firstLsn > base.lsn)
+    const log = { base, last: place, history: [...history, ...kept] }
+    this.#state.replaced({ databaseId, term: this.#installedTerm, master, ...log })
     if (snapshotLsn > base.lsn) this.#state.mixRows({ lsn: snapshotLsn, reign: snapshotReign })
     if (term > this.#state.term) this.#state.raiseTerm(term, this.#options.master())
     this.#state.event({ kind: 'snapshotDone', rows: this.rows, bytes: this.bytes, lsn: base.lsn })
@@ -102,9 +112,12 @@ export class SnapshotReceiver {
     const { agreedLsn, databaseId, mayFallBack } = this.#options
     const { base, history, resumed } = message
     // Records that this site may have acknowledged would be missing here until they come again.
-    if (agreedLsn !== undefined && base.lsn < agreedLsn && !mayFallBack) {
+    const isOlder = agreedLsn !== undefined && base.lsn < agreedLsn
+    const canKeep = this.#state.firstLsn <= base.lsn + 1
+    if (isOlder && !canKeep && !mayFallBack) {
       return { kind: 'failed', message: `the snapshot is of LSN ${base.lsn}, and LSN ${agreedLsn} is here` }
     }
+    this.#keptLsn = isOlder && canKeep ? agreedLsn : undefined
     this.#begin = message
     this.#phase = 'preparing'
     this.#state.emit({ kind: 'snapshotPrepare', databaseId, base, history, resume: resumed })
@@ -238,6 +251,7 @@ export class SnapshotReceiver {
       readableLsn: begin.snapshotLsn,
       rows: this.rows,
       agreedLsn,
+      keptLsn: this.#keptLsn,
     })
   }
 }

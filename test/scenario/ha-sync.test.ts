@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import { memoryHost } from '../../src/env/memory/memory-host.ts'
 import { nodeHost } from '../../src/env/node/node-host.ts'
 import { openIn } from '../../src/group/open.ts'
@@ -444,20 +444,7 @@ test('a fresh database without a record attaches as an empty folder does', async
   await waitUntil(() => storesIn(fresh) === 'store-2', { what: 'the empty store was gone' })
 })
 
-test('a replica whose store had to be made anew shows nothing before it shows all that it had shown', async (t) => {
-  const source = await openMemory(t)
-  await putMany(source, 100)
-  const master = await serveTcp(source)
-  const copy = await openFolder(t, { site: 'copy' })
-  await copy.close()
-  const empty = await replicaOf(t, master, { path: copy.location })
-  await putMany(source, 100)
-  await waitUntil(() => empty.db.status().appliedLsn === source.status().lastLsn, { what: 'it was applied' })
-  await empty.attachment[Symbol.asyncDispose]()
-  const [store] = readdirSync(copy.location).filter((name) => name.startsWith('store-'))
-  writeFileSync(join(copy.location, String(store), 'CURRENT'), 'MANIFEST-gone\n')
-  // The rows came by a snapshot, so the log alone cannot bring them back.
-  await failsWith('STORE_FAILED', openAt(t, copy.location))
+test('a store that was made anew from the log shows nothing before it shows all that it had shown', async (t) => {
   const other = await openFolder(t, { site: 'other' })
   await putMany(other, 100)
   const old = await serveTcp(other, { sites: 2, acks: 'none' })
@@ -478,23 +465,70 @@ test('a replica whose store had to be made anew shows nothing before it shows al
   assert.equal(range.value.length, 100)
 })
 
-test('[B15c] a replica that has lost its store, not its log, is sent what it missed and no more', async (t) => {
+const appendType = 4
+const ackType = 5
+
+/** A replica on disk that began with a snapshot, whose store is lost while it is closed. */
+async function withoutRows(t: TestContext, master: string, options: { path: string }): Promise<void> {
+  const { path } = options
+  const { attachment, db } = await replicaOf(t, master, { path })
+  await attachment.stop()
+  await db.close()
+  loseStore(path)
+}
+
+function loseStore(path: string): void {
+  const [store = ''] = readdirSync(path).filter((name) => name.startsWith('store-'))
+  rmSync(join(path, store), { recursive: true })
+}
+
+test('[B15c] a replica that has lost its rows gets them again, as the site that it was', async (t) => {
   const path = join(withTempFolder(t), 'copy')
   const source = await openMemory(t)
   await putMany(source, 100)
   const master = await serveTcp(source)
-  const { attachment, db } = await replicaOf(t, master, { path })
-  await attachment.synced
+  await withoutRows(t, addressOf(master), { path })
+  const db = await openAt(t, path)
+  const { siteId } = db
+  const { incarnation } = db.site.engine.folder.state ?? {}
+  assert.equal(db.status().rebuilt, true)
+  await failsWith('SYNCING', () => db.getSync('row0001'))
+  await failsWith('SYNCING', db.promote())
+  const read = db.get('row0001')
+  const { attachment } = await replicaOf(t, master, db)
+  assert.equal((await attachment.synced).kind, 'snapshot')
+  assert.equal(await read, '1')
+  assert.equal(db.siteId, siteId)
+  assert.equal(db.site.engine.folder.state?.incarnation, incarnation)
+  await assertEqualSoon(source, db)
+})
+
+test('[B15c] of the records that it may have acknowledged none is lost with the rows', async (t) => {
+  const path = join(withTempFolder(t), 'copy')
+  const source = await openMemory(t, { site: 'a' })
+  await putMany(source, 100)
+  const master = await serveTcp(source, { sites: 2, acks: 'quorum' })
+  // Its acks do not come through: what it has on disk is not committed at the master, and in none of its snapshots.
+  let isMute = false
+  const proxy = await startProxy(t, addressOf(master), {
+    onMessage: ({ from, type }) => (isMute && from === 'client' && type === ackType ? 'drop' : 'pass'),
+  })
+  const { attachment, db } = await replicaOf(t, proxy.address, { path, site: 'b' })
+  await waitUntil(() => master.replicas[0]?.state === 'live', { what: 'the master knows that it follows' })
+  isMute = true
+  const commit = source.put('last', 'one')
+  const { lastLsn } = source.status()
+  await waitUntil(() => db.status().durableLsn === lastLsn, { what: 'it is on the disk of the replica' })
   await attachment.stop()
-  const [store = ''] = readdirSync(path).filter((name) => name.startsWith('store-'))
   await db.close()
-  rmSync(join(path, store), { recursive: true })
-  await putMany(source, 50, 'later')
-  const { attachment: again, db: back } = await replicaOf(t, master, { path })
-  let chunks = 0
-  again.on('snapshotDone', () => chunks++)
-  const { kind, transactions } = await again.synced
-  assert.deepEqual([kind, transactions, chunks], ['incremental', 50, 0])
+  loseStore(path)
+  // Nor do records come now: what is there and acknowledged is from the own log.
+  const oneWay = await startProxy(t, addressOf(master), {
+    onMessage: ({ from, type }) => (from === 'server' && type === appendType ? 'drop' : 'pass'),
+  })
+  const { attachment: again, db: back } = await replicaOf(t, oneWay.address, { path })
+  assert.equal((await again.synced).kind, 'snapshot')
+  assert.equal((await commit).acks, 2)
   await assertEqualSoon(source, back)
 })
 

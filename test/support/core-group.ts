@@ -131,6 +131,10 @@ export class CoreGroup {
     return [...this.#seats.values()].map((seat) => seat.site)
   }
 
+  priorityOf(name: string): number {
+    return this.#seats.get(name)?.priority ?? 0
+  }
+
   isOut(name: string): boolean {
     return this.#seats.get(name)?.isOut === true
   }

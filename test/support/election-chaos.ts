@@ -31,6 +31,8 @@ export interface ElectionChaosResult {
   readonly joins: number
   readonly removals: number
   readonly wipes: number
+  /** Stores that were lost, where the log does not reach back. */
+  readonly rowsLost: number
 }
 
 /** Short waits, so that much happens in a short life. */
@@ -72,6 +74,7 @@ export class ElectionChaos {
   readonly #ledger = new Map<number, Noted>()
   /** How often a site crashes right after it has voted. */
   readonly #forgetting: number
+  readonly #losesRows: boolean
   #isHealing = false
   #steps = 0
   #keys = 0
@@ -89,6 +92,7 @@ export class ElectionChaos {
     joins: 0,
     removals: 0,
     wipes: 0,
+    rowsLost: 0,
   }
 
   constructor(seed: number) {
@@ -97,6 +101,8 @@ export class ElectionChaos {
     this.#founders = prng.pick([3, 3, 5])
     const isHarsh = prng.chance(0.7)
     this.#forgetting = prng.pick([0, 0.05, 0.3])
+    // Not by chance: the other lives stay as they are.
+    this.#losesRows = seed % 7 === 3
     this.cluster = new CoreCluster({
       seed: prng.next(),
       network: {
@@ -208,7 +214,16 @@ export class ElectionChaos {
 
   #restart(): void {
     const down = this.group.sites.filter((site) => !site.isUp)
-    if (down.length > 0) this.group.restart(this.#prng.pick(down).name)
+    if (down.length === 0) return
+    const site = this.#prng.pick(down)
+    if (this.#losesRows && this.#mayLoseRows(site) && site.loseRows()) this.#sums.rowsLost++
+    this.group.restart(site.name)
+  }
+
+  /** Who lacks rows cannot reign: one at a time, and all others can. */
+  #mayLoseRows(site: FakeSite): boolean {
+    if (this.#sums.wipes > 0 || this.#sums.removals > 0 || site.name === 's0') return false
+    return this.group.sites.every((each) => !each.hasLostRows && this.group.priorityOf(each.name) > 0)
   }
 
   #part(): void {
@@ -230,8 +245,8 @@ export class ElectionChaos {
     try {
       this.group.handOver(master, heir)
     } catch (error) {
-      // Who is still catching up is not handed anything.
-      if (!isCoterieError(error, 'TRANSFER_FAILED')) throw error
+      // Who is still catching up is not handed anything, nor a second one while a first one is asking.
+      if (!isCoterieError(error, 'TRANSFER_FAILED') && !isCoterieError(error, 'INVALID_STATE')) throw error
       this.#sums.failedHandOvers++
     }
   }
@@ -278,7 +293,7 @@ export class ElectionChaos {
 
   /** One site only loses its disk: a group survives the loss of a minority for good, no more. */
   #wipe(site: FakeSite): void {
-    if (this.#sums.wipes > 0 || this.#sums.removals > 0 || this.#founders < 5) return
+    if (this.#losesRows || this.#sums.wipes > 0 || this.#sums.removals > 0 || this.#founders < 5) return
     this.#sums.wipes++
     this.#crash(site)
     site.wipe()

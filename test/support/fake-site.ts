@@ -6,7 +6,7 @@ import type { RecordBatch, RecordPlace } from '../../src/base/batch.ts'
 import { utf8Decode, utf8Encode } from '../../src/base/bytes.ts'
 import { CoterieError } from '../../src/base/errors.ts'
 import { entryAt, type HistoryEntry } from '../../src/base/history.ts'
-import type { Lsn, Term } from '../../src/base/lsn.ts'
+import { type Lsn, lsnMax, type Term } from '../../src/base/lsn.ts'
 import type { Members, Membership } from '../../src/base/membership.ts'
 import type { CommitException } from '../../src/base/policy.ts'
 import { decodeRows, encodeRows } from '../../src/base/row-run.ts'
@@ -394,6 +394,21 @@ export class FakeSite {
     }
   }
 
+  /** While it is down: its store is gone, and its log does not reach back to the beginning. False if it does. */
+  loseRows(): boolean {
+    const { disk } = this
+    if (this.isUp || disk.base.lsn === 0 || disk.databaseId === undefined) return false
+    disk.image = new Map([['garbage', 'of a store that was lost']])
+    disk.appliedLsn = disk.base.lsn
+    disk.permanentLsn = disk.base.lsn
+    disk.readableLsn = lsnMax
+    return true
+  }
+
+  get hasLostRows(): boolean {
+    return this.disk.readableLsn === lsnMax
+  }
+
   // ---- snapshots
 
   #snapshotEffect(effect: Extract<Effect, { kind: `snapshot${string}` }>): void {
@@ -477,7 +492,8 @@ export class FakeSite {
       const { staging } = disk
       if (staging === undefined) throw new Error('there is a staging to install')
       this.#cut++
-      const { base } = effect
+      const { base, keptLsn = base.lsn } = effect
+      const kept = disk.records.filter(({ place }) => place.lsn > base.lsn && place.lsn <= keptLsn)
       disk.permanentLsn = 0 as Lsn
       const isSame = disk.databaseId === effect.databaseId
       if (!isSame || effect.term > disk.term) {
@@ -489,15 +505,15 @@ export class FakeSite {
       disk.base = base
       disk.baseHistory = effect.history
       disk.image = new Map(staging.rows)
-      disk.records = []
-      disk.durableLsn = base.lsn
+      disk.records = kept
+      disk.durableLsn = keptLsn
       disk.appliedLsn = base.lsn
       disk.staging = undefined
       this.store = new Map(staging.rows)
       disk.readableLsn = effect.readableLsn
       this.#applyTo = base.lsn
       const membership = this.membership()
-      this.step((core) => core.snapshotInstalled({ place: base, membership, now: this.world.now }))
+      this.step((core) => core.snapshotInstalled({ place: this.last, membership, now: this.world.now }))
     })
   }
 
