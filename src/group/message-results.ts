@@ -18,7 +18,8 @@ import type { Site } from './site.ts'
  * - `notPerm`: the message had records up to `lsn`, and they are not in the log here: held, or left aside.
  * - `newSite`: a site that was not known; `data` is what it says of itself.
  * - `holdElection`: another site wants an election: call `elect`.
- * - `dupMaster`: another site is master, too, or this one is it no more: it has stepped down. Call `elect`.
+ * - `dupMaster`: another site is master. In a later term: this one has stepped down; call `elect`, or do nothing. In the
+ *   same term, which only `start('master')` without an election brings about: both go on, until `start('replica')`.
  * - `joinFailure`: this site cannot follow the master; `reason` says why, and nothing was changed.
  * - `wouldRewind`: the master lacks what this site has after `lsn`, and `autoRewind` is false.
  */

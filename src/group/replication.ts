@@ -297,14 +297,12 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
     const peer = this.#network.peerOf(from)
     const result = site.process({ control, rec: rec ?? emptyBytes, from: peer })
     if (site.engine.failure !== undefined) throw site.engine.failure
-    if (wasWriter && !site.isWriter && this.#role === 'replica') {
-      this.#dupMasters++
-      return { kind: 'dupMaster' }
-    }
+    const hasSteppedDown = wasWriter && !site.isWriter && this.#role === 'replica'
     const told = await this.#results.of(result, control)
-    if (told.kind === 'dupMaster') this.#dupMasters++
     if (told.kind === 'newSite') this.emit('newSite', { site: told.site, data: told.data })
-    return told
+    if (!hasSteppedDown && told.kind !== 'dupMaster') return told
+    this.#dupMasters++
+    return { kind: 'dupMaster' }
   }
 
   /** A replica that waits (`delaySync`), or was refused, follows its master now; without one others are asked for it. */

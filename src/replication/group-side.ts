@@ -56,6 +56,11 @@ export class GroupSide {
     this.election.priority = options.priority ?? 100
   }
 
+  /** The sites elect by themselves; false: the application holds the elections. */
+  get elects(): boolean {
+    return this.#stated === undefined
+  }
+
   get sites(): SiteView[] {
     return this.greetings.sites
   }

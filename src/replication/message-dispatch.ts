@@ -10,6 +10,7 @@ import { membershipProblem } from './admission.ts'
 import type { PeerId } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
 import { ignore, type StepResult, stepOk } from './effects.ts'
+import type { Hello } from './group-messages.ts'
 import type { HandOvers } from './hand-overs.ts'
 import { sendDetach } from './master-messages.ts'
 import type { HigherTerm, Join, MasterMessage, Message, ReplicaMessage } from './messages.ts'
@@ -41,6 +42,7 @@ export class MessageDispatch {
       case 'higherTerm':
         return this.#higherTerm(message, from)
       case 'hello':
+        return this.#hello(message, from)
       case 'canvass':
       case 'voteRequest':
       case 'vote':
@@ -134,6 +136,30 @@ export class MessageDispatch {
     return ignore('this site is not master')
   }
 
+  // ---- of a site of the group
+
+  /**
+   * A master that hears of another one in a later term is it no more, as with any word of such a term. Where the sites
+   * elect by themselves it has stepped down before, alone; where the application does, nobody else may tell it. Two in
+   * one term are made by hand, and only by hand can one of them be ended.
+   */
+  #hello(hello: Hello, from: PeerId): StepResult {
+    const { group } = this.#roles
+    if (group === undefined) return ignore('this site is in no group')
+    const result = group.process(hello, from)
+    const { databaseId, term, site } = this.#state
+    const { master } = hello
+    if (result.kind !== 'ok' && result.kind !== 'newSite') return result
+    if (this.#roles.master === undefined || group.elects || master === undefined) return result
+    if (hello.databaseId !== databaseId || master.site === site || master.term < term) return result
+    if (master.term > term) {
+      this.#roles.seeTerm(master.term, master.site)
+      return result
+    }
+    this.#sawRival(master.site)
+    return result.kind === 'newSite' ? result : { kind: 'dupMaster' }
+  }
+
   // ---- of a master
 
   #fromMaster(message: MasterMessage, rec: Uint8Array, from: PeerId): StepResult {
@@ -152,13 +178,16 @@ export class MessageDispatch {
     const state = this.#state
     if (message.term < state.term) return this.#staleMaster(from)
     if (master !== undefined && message.term === state.term) {
-      if (this.#rivalTerm !== state.term) {
-        state.event({ kind: 'duplicateMaster', term: state.term, site: undefined })
-      }
-      this.#rivalTerm = state.term
+      this.#sawRival(undefined)
       return { kind: 'dupMaster' }
     }
     return ignore('the session is not known')
+  }
+
+  #sawRival(site: string | undefined): void {
+    const { term } = this.#state
+    if (this.#rivalTerm !== term) this.#state.event({ kind: 'duplicateMaster', term, site })
+    this.#rivalTerm = term
   }
 
   /** One who acts as master in a term that is over is told so. */
