@@ -50,7 +50,10 @@ export class BaseCluster {
   onSend:
     | ((message: BaseMessage, to: string) => undefined | number | 'lost' | 'failed' | { readonly to: string })
     | undefined
-  onResult: ((site: BaseSite, message: BaseMessage, result: ProcessResult) => void) | undefined
+  /** `lastLsn`: of the log when the message had been taken, which is before its result is known. */
+  onResult:
+    | ((site: BaseSite, message: BaseMessage, result: ProcessResult, lastLsn: number) => void)
+    | undefined
   onEvent: ((site: BaseSite, event: string, detail: unknown) => void) | undefined
   readonly #cut: Set<string> = new Set()
 
@@ -194,8 +197,10 @@ export class BaseCluster {
       if (site?.rep === undefined || this.#cut.has(to) || this.#cut.has(message.from)) return
       const { rep } = site
       site.machine.host?.run(() => {
-        rep.processMessage(message.control, message.rec, message.from).then(
-          (result) => this.onResult?.(site, message, result),
+        const taking = rep.processMessage(message.control, message.rec, message.from)
+        const { lastLsn } = rep.isClosed ? { lastLsn: 0 } : rep.stats()
+        taking.then(
+          (result) => this.onResult?.(site, message, result, lastLsn),
           (error: unknown) => this.onEvent?.(site, 'rejected', error),
         )
       })
