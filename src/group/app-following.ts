@@ -28,14 +28,15 @@ export interface AppFollowingOptions {
   readonly retryMaxMs: number
 }
 
-/** Answers that say that the next one will be no other. */
+/**
+ * Answers that say that the next one will be no other. That the master knows this site already at another address passes:
+ * it forgets who is silent.
+ */
 const refusals: ReadonlySet<ErrorCode> = new Set([
   'FOREIGN_HISTORY',
   'REWIND_REFUSED',
   'SNAPSHOT_REFUSED',
-  'DUPLICATE_SITE',
   'DUPLICATE_MASTER',
-  'TOO_MANY_REPLICAS',
   'PROTOCOL_INCOMPATIBLE',
   'HANDSHAKE_FAILED',
 ])

@@ -213,7 +213,10 @@ export class Core {
 
   #invalid(from: PeerId, code: ErrorCode, reason: string): StepResult {
     this.#state.counters.messagesInvalid++
-    this.#state.emit({ kind: 'disconnect', peer: from, code, reason })
+    // An address of the application's network is no connection that could be ended: the message is as if it were lost.
+    if (this.#roles.group?.elects !== false) {
+      this.#state.emit({ kind: 'disconnect', peer: from, code, reason })
+    }
     return ignore(reason)
   }
 

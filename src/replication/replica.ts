@@ -527,7 +527,10 @@ export class Replica {
   #damaged(reason: string): StepResult {
     const state = this.#state
     state.counters.messagesInvalid++
-    state.emit({ kind: 'disconnect', peer: this.peer, code: 'FRAME_INVALID', reason })
+    // Where others than the master serve, too, they may be another's; they are asked for again.
+    if (this.#options.anywhere !== true) {
+      state.emit({ kind: 'disconnect', peer: this.peer, code: 'FRAME_INVALID', reason })
+    }
     return ignore(`records do not verify: ${reason}`)
   }
 

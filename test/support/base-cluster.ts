@@ -29,6 +29,8 @@ export interface BaseMessage {
 
 export interface BaseSite {
   readonly name: string
+  /** Where the network finds it: its name, unless it has moved. */
+  address: string
   readonly machine: SimulatedMachine
   readonly stores: SimulatedStores
   options: Partial<ReplicationOptions>
@@ -100,6 +102,7 @@ export class BaseCluster {
     const { clock } = this
     const site: BaseSite = {
       name,
+      address: name,
       machine: new SimulatedMachine({ clock, prng: this.prng.fork() }),
       stores: new SimulatedStores({ prng: this.prng.fork() }),
       options,
@@ -178,10 +181,11 @@ export class BaseCluster {
   #send(site: BaseSite, sent: Pick<BaseMessage, 'control' | 'rec' | 'to' | 'flags'>): boolean {
     const decoded = decodeMessage(sent.control)
     const type = decoded.ok ? decoded.message.type : 'unknown'
-    const message: BaseMessage = { from: site.name, type, ...sent }
+    const message: BaseMessage = { from: site.address, type, ...sent }
     let isSent = true
-    for (const to of sent.to === 'all' ? this.sites.keys() : [String(sent.to)]) {
-      if (to === site.name) continue
+    const everybody = [...this.sites.values()].map(({ address }) => address)
+    for (const to of sent.to === 'all' ? everybody : [String(sent.to)]) {
+      if (to === site.address) continue
       const fate = this.onSend?.(message, to)
       if (fate === 'failed') isSent = false
       else if (typeof fate === 'object') this.deliverIn(latencyMs, message, fate.to)
@@ -193,7 +197,7 @@ export class BaseCluster {
   /** Hands a message to a site after so long; also one that was sent long ago. */
   deliverIn(ms: number, message: BaseMessage, to: string): void {
     this.clock.after(ms, () => {
-      const site = this.sites.get(to)
+      const site = [...this.sites.values()].find(({ address }) => address === to)
       if (site?.rep === undefined || this.#cut.has(to) || this.#cut.has(message.from)) return
       const { rep } = site
       site.machine.host?.run(() => {

@@ -10,6 +10,7 @@
 //   divert A>B TYPE C           brings the next one of a type to C
 //   repeat A>B TYPE [C]         delivers the last one of a type once more, at C if it is named
 //   crash NAME / boot NAME      kills the process, starts it again
+//   move NAME ADDRESS           the network finds it there from now on
 //   show NAME                   prints positions
 //   results TYPE ...            prints what messages of these types came to (of all types: anything but ok)
 //   flags TYPE ...              prints the flags with which messages of these types are sent
@@ -119,6 +120,9 @@ class BaseScript {
         return
       case 'heal':
         cluster.heal(name)
+        return
+      case 'move':
+        this.#site(name).address = rest[0] ?? ''
         return
       case 'results':
         this.#shownResults = [name, ...rest]
