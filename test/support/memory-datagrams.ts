@@ -1,7 +1,6 @@
 // A network of datagrams that the test holds in its hand, on a clock that it moves: everything that is sent is seen,
 // may be changed or lost, and anything can be sent from any address. Thousands of sessions take a second.
 
-import { CoterieError } from '../../src/base/errors.ts'
 import { Prng } from '../../src/base/prng.ts'
 import type { DatagramHandlers, DatagramPeer, DatagramSocket, Datagrams } from '../../src/env/datagrams.ts'
 import { nodeCiphers } from '../../src/env/node/node-ciphers.ts'
@@ -21,6 +20,8 @@ export class DatagramNet {
   onDatagram: ((datagram: SeenDatagram) => Uint8Array | undefined) | undefined
   readonly #prng: Prng
   readonly #sockets: Map<string, MemorySocket> = new Map()
+  /** Those who hear a group: they are bound to its address. */
+  #joined: MemorySocket[] = []
   #lastPort = 1000
 
   constructor(seed = 1) {
@@ -33,13 +34,20 @@ export class DatagramNet {
     const datagrams: Datagrams = {
       bind: async ({ host, port }) => this.#socket({ host, port }, undefined),
       connect: async (remote) => this.#socket({ host: '127.0.0.1', port: 0 }, remote),
-      join: () => Promise.reject(new CoterieError('ADDRESS_INVALID', 'there are no groups here')),
+      join: async ({ group }) => {
+        const socket = new MemorySocket(this, group, undefined)
+        this.#joined.push(socket)
+        return socket
+      },
     }
     return { clock: this.clock, timers: this.clock, random, datagrams, ciphers: nodeCiphers }
   }
 
   /** Delivers a datagram as if `from` had sent it. */
   inject(bytes: Uint8Array, from: DatagramPeer, to: DatagramPeer): void {
+    for (const each of this.#joined) {
+      if (nameOf(each) === nameOf(to)) each.given?.message(bytes.slice(), from.host, from.port)
+    }
     const socket = this.#sockets.get(nameOf(to))
     if (socket === undefined) return
     const { remote } = socket
@@ -64,7 +72,8 @@ export class DatagramNet {
   }
 
   forget(socket: MemorySocket): void {
-    this.#sockets.delete(nameOf(socket))
+    this.#joined = this.#joined.filter((each) => each !== socket)
+    if (this.#sockets.get(nameOf(socket)) === socket) this.#sockets.delete(nameOf(socket))
   }
 
   #socket(local: DatagramPeer, remote: DatagramPeer | undefined): MemorySocket {

@@ -21,6 +21,7 @@ import { opening, openSide, type Side } from '../support/openings.ts'
 import { HeldStream } from '../support/stream-pair.ts'
 import { waitUntil } from '../support/wait-until.ts'
 
+const isLong = process.env.COTERIE_TEST_ALL === '1'
 const anyPort = parseAddress('127.0.0.1:0')
 const offer = (...compressions: CompressionFormat[]): PrefaceOffer => ({ demandsSecret: false, compressions })
 const deflatePreface = encodePreface(protocolRange, offer('deflate'))
@@ -176,10 +177,10 @@ test('every truncation and every flip of a packed session ends it, or leaves a p
     for (const [i, control] of side.messages.entries()) assert.deepEqual(control, controls[i], told)
     side.connection?.destroy()
   }
-  for (let length = 0; length < session.length; length += 3) {
+  for (let length = 0; length < session.length; length += isLong ? 1 : 3) {
     outcomes.push(check(session.subarray(0, length), `cut at ${length}`))
   }
-  for (let place = 0; place < session.length; place += 2) {
+  for (let place = 0; place < session.length; place += isLong ? 1 : 2) {
     const damaged = session.slice()
     damaged[place] = (damaged[place] as number) ^ 0x20
     outcomes.push(check(damaged, `byte ${place}`))
