@@ -1,6 +1,7 @@
 // A host whose network a test can cut off, as if its cable were pulled: nothing comes and nothing goes, and nobody is
 // told. When it is plugged in again the old connections are dead, and new ones can be made.
 
+import type { DatagramSocket, Datagrams } from '../../src/env/datagrams.ts'
 import type {
   Host,
   Stream,
@@ -37,6 +38,39 @@ export class CutHost {
       return stream
     }
     this.host = { ...real, streams: { listen, connect } }
+    if (real.datagrams !== undefined) Object.assign(this.host, { datagrams: this.#cutting(real.datagrams) })
+  }
+
+  /** Nobody is told of a datagram that is lost, so there is nothing to break when it is plugged in again. */
+  #cutting(real: Datagrams): Datagrams {
+    const wrapped = (socket: DatagramSocket): DatagramSocket => {
+      const isCut = (): boolean => this.#isCut
+      return {
+        host: socket.host,
+        port: socket.port,
+        receiveBufferBytes: socket.receiveBufferBytes,
+        get handlers() {
+          return socket.handlers
+        },
+        set handlers(handlers) {
+          socket.handlers = {
+            message: (datagram, host, port) => {
+              if (!isCut()) handlers.message(datagram, host, port)
+            },
+            failed: (error) => handlers.failed(error),
+          }
+        },
+        send: (datagram, to) => {
+          if (!isCut()) socket.send(datagram, to)
+        },
+        close: () => socket.close(),
+      }
+    }
+    return {
+      bind: async (options) => wrapped(await real.bind(options)),
+      connect: async (options) => wrapped(await real.connect(options)),
+      join: async (options) => wrapped(await real.join(options)),
+    }
   }
 
   #wrapped(stream: Stream): CutStream {
@@ -70,6 +104,10 @@ class CutStream implements Stream {
   readonly #stream: Stream
   readonly #onClosed: () => void
   #isCut = false
+  /** This side has let go of it. */
+  #isGone = false
+  /** The other side has ended it meanwhile; the word of that does not pass before this side asks. */
+  #held: (() => void) | undefined
 
   constructor(stream: Stream, onClosed: () => void) {
     this.remote = stream.remote
@@ -95,8 +133,12 @@ class CutStream implements Stream {
       },
       drain: () => handlers.drain(),
       closed: (error) => {
-        this.#onClosed()
-        handlers.closed(error)
+        const tell = (): void => {
+          this.#onClosed()
+          handlers.closed(error)
+        }
+        if (this.#isCut && !this.#isGone) this.#held = tell
+        else tell()
       },
     }
   }
@@ -106,7 +148,7 @@ class CutStream implements Stream {
   }
 
   breakIfCut(): void {
-    if (this.#isCut) this.#stream.destroy()
+    if (this.#isCut) this.destroy()
   }
 
   write(parts: readonly Uint8Array[]): boolean {
@@ -122,10 +164,15 @@ class CutStream implements Stream {
   }
 
   end(): void {
-    this.#stream.end()
+    if (this.#isCut) this.destroy()
+    else this.#stream.end()
   }
 
   destroy(): void {
-    this.#stream.destroy()
+    this.#isGone = true
+    const held = this.#held
+    this.#held = undefined
+    if (held === undefined) this.#stream.destroy()
+    else queueMicrotask(held)
   }
 }
