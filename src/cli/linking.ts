@@ -12,6 +12,8 @@ export interface LinkingOptions {
   readonly tlsCert?: string
   readonly tlsKey?: string
   readonly secretFile?: string
+  readonly keyFile?: string
+  readonly multicast?: string
   readonly compression?: 'none' | 'deflate' | 'zstd'
 }
 
@@ -21,6 +23,8 @@ export function linkingOptions(command: Command): void {
     .option('--tls-cert <file>', 'the certificate of this site; it must name its --site')
     .option('--tls-key <file>', 'the key of that certificate')
     .option('--secret-file <file>', 'a secret that all sites share: who does not know it is not let in')
+    .option('--key-file <file>', 'for udp:// addresses: a key that all sites share, of 64 hexadecimal digits')
+    .option('--multicast <group:port>', 'for udp:// addresses: where live records go once for all replicas')
     .option(
       '--compression <format>',
       'where the other side offers it, too: none (default), deflate or zstd',
@@ -30,13 +34,15 @@ export function linkingOptions(command: Command): void {
 
 /** Reads the files. Errors: USAGE. */
 export function toLinkOptions(options: LinkingOptions): LinkOptions {
-  const { tlsCa, tlsCert, tlsKey, secretFile, compression } = options
+  const { tlsCa, tlsCert, tlsKey, secretFile, keyFile, multicast, compression } = options
   const tls = tlsOf({ '--tls-ca': tlsCa, '--tls-cert': tlsCert, '--tls-key': tlsKey })
   return {
     ...(tls === undefined ? {} : { tls }),
     ...(secretFile === undefined
       ? {}
       : { secret: contentOf('--secret-file', secretFile).replace(/\r?\n$/, '') }),
+    ...(keyFile === undefined ? {} : { key: keyOf(keyFile) }),
+    ...(multicast === undefined ? {} : { multicast }),
     ...(compression === undefined ? {} : { compression }),
   }
 }
@@ -54,6 +60,15 @@ function tlsOf(
     cert: contentOf('--tls-cert', cert),
     key: contentOf('--tls-key', key),
   }
+}
+
+function keyOf(path: string): Uint8Array {
+  const digits = contentOf('--key-file', path).trim()
+  if (/^[0-9a-f]{64}$/i.test(digits)) return Uint8Array.from(Buffer.from(digits, 'hex'))
+  throw new CommandError(
+    'USAGE',
+    `--key-file ${path} has no 64 hexadecimal digits: openssl rand -hex 32 makes them`,
+  )
 }
 
 function contentOf(option: string, path: string): string {

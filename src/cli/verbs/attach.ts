@@ -51,8 +51,8 @@ export function defineAttach(program: Command, run: CommandRun): Command {
       'Brings the directory up to date, from the log where it can and by a snapshot where it must, then follows the\n' +
       'master and prints a line for each event. Ends in good order on SIGINT or SIGTERM. Meanwhile the other verbs\n' +
       'work on the same path through this process; `coterie takeover` and `coterie promote` make it the master, and the\n' +
-      'options below that are those of serve are for then, but for --tls-..., --secret-file and --compression, which\n' +
-      'are for both. With --in-turn others can attach to the replica, too: it passes on what is permanent.',
+      'options below that are those of serve are for then, but for those of the link - --tls-..., --secret-file, --key-file,\n' +
+      '--multicast and --compression -, which are for both. With --in-turn others can attach to the replica, too: it passes on what is permanent.',
     examples: [
       ['coterie attach ./copy 127.0.0.1:10000', 'makes a live copy'],
       ['coterie attach ./copy db1:10000 --listen tcp://0.0.0.0:10000', 'and serves, once it is promoted'],
