@@ -51,14 +51,19 @@ test('no file of the package names a folder of the machine that built it', () =>
   }
 })
 
-test('a stranger who writes a transport imports the suite that it must pass', () => {
-  write(
-    'suite.js',
-    `import { Recorder, transportConformance } from 'coterie/testing'
-     import { registerTransport } from 'coterie'
-     console.log(typeof transportConformance, typeof Recorder, typeof registerTransport)`,
-  )
-  assert.equal(run('node', ['suite.js']).trim(), 'function function function')
+test('[A23b] a stranger who writes a transport runs the suite that it must pass', () => {
+  const whole = readFileSync(join(project, 'test/scenario/own-transport.test.ts'), 'utf8')
+  const own = whole
+    .slice(0, whole.indexOf("test('"))
+    .replace("'../../src/index.ts'", "'coterie'")
+    .replace("'../../src/testing/index.ts'", "'coterie/testing'")
+    .replace(/^import .* from '\.\..*$/gm, '')
+  assert.ok(own.includes('transportConformance({') && !own.includes('../'))
+  write('own-transport.test.ts', own)
+  const tsx = import.meta.resolve('tsx')
+  const report = run('node', ['--import', tsx, '--test', '--test-reporter=tap', 'own-transport.test.ts'])
+  assert.match(report, /^# fail 0$/m)
+  assert.ok(Number(/^# pass (\d+)$/m.exec(report)?.[1]) >= 20, report)
 })
 
 test('a stranger imports it, and writes and reads a database', () => {
@@ -118,10 +123,11 @@ function write(name: string, content: string): void {
 
 /** Runs a program and returns its stdout; a failure carries all that it wrote. */
 function run(program: string, args: readonly string[], cwd: string = consumer): string {
-  // The npm that runs the tests hands its settings down; those of the project must not reach the stranger's folder.
+  // The npm that runs the tests hands its settings down; those of the project must not reach the stranger's folder. Nor
+  // is a runner of tests that is started there one of this test.
   const env = Object.fromEntries(
     Object.entries(process.env).filter(
-      ([name]) => !/^npm_(package|lifecycle|config_local_prefix)/.test(name),
+      ([name]) => !/^npm_(package|lifecycle|config_local_prefix)|^NODE_TEST_CONTEXT$/.test(name),
     ),
   )
   const { status, stdout, stderr, error } = spawnSync(program, args, { cwd, env, encoding: 'utf8' })
