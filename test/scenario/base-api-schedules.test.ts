@@ -35,6 +35,8 @@ class Schedule {
   #isCalm: boolean = false
   /** Of the life that a site lives now. */
   readonly #told: Map<string, Told> = new Map()
+  /** The term of the master that a site has been told of last. */
+  readonly #masters: Map<string, number> = new Map()
   readonly #acknowledged: Map<string, string> = new Map()
   readonly #isCut: Set<string> = new Set()
   readonly kinds: Map<string, number> = new Map()
@@ -61,6 +63,11 @@ class Schedule {
     }
     this.#cluster.onResult = (site, _, result, lastLsn) => this.#judge(site, result, lastLsn)
     this.#cluster.onEvent = (site, event, detail) => {
+      if (event === 'newMaster') this.#masters.set(site.name, (detail as { term: number }).term)
+      if (event === 'synced') {
+        // `newMaster` is told before the `synced` of the same master.
+        assert.equal(this.#masters.get(site.name), site.rep?.term, this.#say(site, 'synced with whom?'))
+      }
       if (event === 'elected') this.#act(site, async (rep) => await rep.start('master'))
       if (event === 'rejected' && !this.#isExpected(detail)) assert.fail(this.#say(site, String(detail)))
     }
@@ -136,6 +143,7 @@ class Schedule {
 
   #boot(site: BaseSite): void {
     this.#told.delete(site.name)
+    this.#masters.delete(site.name)
     this.#cluster.boot(site)
     this.#act(site, async (rep) => await rep.start('replica'))
   }
@@ -206,7 +214,7 @@ class Schedule {
   }
 }
 
-test('[B3 B5 B6 B15a] what results say holds under schedules of chance, and nothing acknowledged is lost', async (t) => {
+test('[B3 B5 B6 B14 B15a] what results say holds under schedules of chance, and nothing acknowledged is lost', async (t) => {
   const kinds = new Map<string, number>()
   for (const seed of seeds) {
     const schedule = new Schedule(seed)
