@@ -54,11 +54,15 @@ export class Mesh {
     this.#own = new Set(options.own.map(plain))
   }
 
-  /** Seeds other than this site, and who answered there. */
+  /**
+   * Seeds other than this site, and who is there. A site that has dialled this one, and says that it is at a seed's
+   * address, is as good as an answer: nobody dials it any more.
+   */
   get seeds(): SeedFinding[] {
+    const { sites } = this.#options.site.core
     return this.#options.seeds
       .filter((address) => !this.#own.has(plain(address)))
-      .map((address) => ({ address, site: this.#places.get(address)?.site }))
+      .map((address) => ({ address, site: this.#places.get(address)?.site ?? this.#siteAt(address, sites) }))
   }
 
   tick(now: number): void {

@@ -290,8 +290,9 @@ export function storeSuite(name: string, make: () => Promise<EngineUnderTest>): 
           },
         })
       }
+    })().finally(() => {
       writing = false
-    })()
+    })
     let looks = 0
     while (writing) {
       const snapshot = store.snapshot()

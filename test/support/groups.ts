@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { mkdirSync } from 'node:fs'
+import { type AddressInfo, createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import {
@@ -16,6 +17,7 @@ import {
   type Receipt,
 } from '../../src/index.ts'
 import { CutHost } from './cut-host.ts'
+import { loopback } from './loopback.ts'
 import { openAt } from './sites.ts'
 import { withTempFolder } from './temp-folder.ts'
 import { waitUntil } from './wait-until.ts'
@@ -31,17 +33,25 @@ export interface GroupSite {
   readonly location: string
 }
 
+/** For tests of something else than elections: a machine that is busy must not look like a dead master. */
+export const patient = { electionTimeoutMs: 3000, silenceTimeoutMs: 6000 } as const
+/** Generous by intent: it only decides how long a failing test takes. */
+const readyTimeoutMs = 60_000
+
 export type SiteOptions = Partial<JoinOptions> & {
   readonly location?: string
   readonly open?: OpenOptions
 }
+
+/** For `listen`: no other process of the tests is there. */
+export const anyPort: string = `tcp://${loopback}:0`
 
 /** Opens a site and joins it; both end with the test. */
 export async function joinSite(t: TestContext, id: string, options: SiteOptions = {}): Promise<GroupSite> {
   const { location = ':memory:', open = {}, ...join } = options
   const net = new CutHost()
   const db = await openAt(t, location, { site: id, host: net.host, ...open })
-  const group = await db.join({ listen: 'tcp://127.0.0.1:0', ...join })
+  const group = await db.join({ listen: anyPort, ...join })
   const events: GroupEvent[] = []
   group.onAny((type, detail) => events.push({ type, detail } as GroupEvent))
   return { id, db, group, net, events, location }
@@ -63,8 +73,26 @@ export async function groupOf(
     sites.push(await joinSite(t, id, { location, seeds, ...each }))
   }
   await whenMembers(sites, ids)
-  await Promise.all(sites.map((site) => site.group.ready))
+  await whenReady(...sites.map((site) => site.group))
   return sites
+}
+
+/** `ready` of all of these. It would wait for ever; this fails, and says what each of them knows. */
+export async function whenReady(...groups: readonly Group[]): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      const known = groups.map((group) => JSON.stringify(group.status())).join('\n')
+      reject(
+        new Error(`waited ${readyTimeoutMs} ms until the group was ready; what its sites know:\n${known}`),
+      )
+    }, readyTimeoutMs)
+  })
+  try {
+    await Promise.race([Promise.all(groups.map((group) => group.ready)), late])
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 /** All of `sites` know just these members. */
@@ -76,7 +104,7 @@ export async function whenMembers(sites: readonly GroupSite[], ids: readonly str
       .sort()
       .join(' ')
   await waitUntil(() => sites.every((site) => known(site) === wanted), {
-    what: `all know the members ${wanted}; they know ${sites.map(known).join(', ')}`,
+    what: () => `all know the members ${wanted}; they know ${sites.map(known).join(', ')}`,
   })
 }
 
@@ -145,10 +173,21 @@ export function eventsOf<Name extends keyof GroupEvents>(site: GroupSite, name: 
   return details
 }
 
-/** An address that was free a moment ago, for sites that must know where others will listen. */
-export async function freeAddress(t: TestContext): Promise<string> {
-  const probe = await joinSite(t, 'probe')
-  const { address } = probe.group
-  await probe.db.close()
-  return address
+/**
+ * Addresses that were free a moment ago, for sites that must know where others will listen. All were held at once, so no
+ * two are equal, and no other process of the tests can take one meanwhile.
+ */
+export async function freeAddresses(count: number): Promise<string[]> {
+  const servers = await Promise.all(Array.from({ length: count }, listening))
+  const ports = servers.map((server) => (server.address() as AddressInfo).port)
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
+  return ports.map((port) => `tcp://${loopback}:${port}`)
+}
+
+function listening(): Promise<Server> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(0, loopback, () => resolve(server))
+  })
 }

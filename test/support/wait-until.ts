@@ -1,8 +1,8 @@
 // Waits for a condition instead of for a time: tests say what they wait for, and fail with those words.
 
 export interface WaitOptions {
-  /** Ends the sentence "waited 20000 ms until ...". */
-  readonly what: string
+  /** Ends the sentence "waited 20000 ms until ..."; a function is asked when the wait is over. */
+  readonly what: string | (() => string)
   /** Generous by intent: it only decides how long a failing test takes. Default 20,000. */
   readonly timeoutMs?: number
   /** Between two looks. Default 5; more where a look costs a process. */
@@ -16,7 +16,9 @@ export async function waitUntil(
 ): Promise<void> {
   const start = performance.now()
   while (!(await condition())) {
-    if (performance.now() - start > timeoutMs) throw new Error(`waited ${timeoutMs} ms until ${what}`)
+    if (performance.now() - start > timeoutMs) {
+      throw new Error(`waited ${timeoutMs} ms until ${typeof what === 'string' ? what : what()}`)
+    }
     await new Promise((resolve) => setTimeout(resolve, everyMs))
   }
 }
