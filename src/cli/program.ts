@@ -5,13 +5,13 @@ import { asError } from '../base/errors.ts'
 import { type CommandIo, CommandRun, isHelp } from './command.ts'
 import { type ExitCode, exitCodeMeanings, exitCodeOf, exitCodes, usageError } from './exit-codes.ts'
 import { Output } from './output.ts'
-import { verbs } from './verbs/index.ts'
+import { loadVerbs } from './verbs/index.ts'
 import { version } from './version.ts'
 
 /** `args` are those after the name of the command. */
 export async function runCommand(args: readonly string[], io: CommandIo): Promise<ExitCode> {
   const run = new CommandRun(io)
-  const program = createProgram(run)
+  const program = await createProgram(run, args[0])
   try {
     await program.parseAsync([...args], { from: 'user' })
     return run.exitCode
@@ -33,7 +33,8 @@ export async function runCommand(args: readonly string[], io: CommandIo): Promis
   }
 }
 
-export function createProgram(run: CommandRun): Command {
+/** With all verbs, or with the one named `verb` alone. */
+export async function createProgram(run: CommandRun, verb?: string): Promise<Command> {
   const { io } = run
   const program = new Command('coterie')
   program
@@ -50,7 +51,7 @@ export function createProgram(run: CommandRun): Command {
     })
     .showSuggestionAfterError(true)
     .addHelpText('after', `\n${programNotes()}`)
-  for (const define of verbs) inherit(program, define(program, run))
+  for (const define of await loadVerbs(verb)) inherit(program, define(program, run))
   return program
 }
 

@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { DatabaseStatus } from '../../src/index.ts'
-import { coterie, type RunningCli, startCoterie } from '../support/cli.ts'
+import { coterie, coterieHere, type RunningCli, startCoterie } from '../support/cli.ts'
 import { withTempFolder } from '../support/temp-folder.ts'
 import { waitUntil } from '../support/wait-until.ts'
 
@@ -48,34 +48,37 @@ async function groupOfThree(t: TestContext, folder: string): Promise<[Joined, Jo
   const a = await joined(t, { site: 'a', path: join(folder, 'a') })
   const b = await joined(t, { site: 'b', path: join(folder, 'b'), seeds: [a.address] })
   const c = await joined(t, { site: 'c', path: join(folder, 'c'), seeds: [a.address] })
-  await whenStatus(t, c.path, 'three members are live', (group) => liveIn(group).length === 3)
+  await whenStatus(c.path, 'three members are live', (group) => liveIn(group).length === 3)
   return [a, b, c]
 }
 
 type GroupStatus = NonNullable<DatabaseStatus['group']>
 
+/** In a process of its own. */
 async function ok(t: TestContext, args: readonly string[]): Promise<string> {
   const { code, stdout, stderr } = await coterie(t, args)
   assert.equal(code, 0, `coterie ${args.join(' ')}: ${stderr}`)
   return stdout
 }
 
-async function statusOf(t: TestContext, path: string): Promise<DatabaseStatus> {
-  return JSON.parse(await ok(t, ['status', path, '--json'])) as DatabaseStatus
+/** In this one, on the databases that other processes have open. */
+async function okHere(args: readonly string[]): Promise<string> {
+  const { code, stdout, stderr } = await coterieHere(args)
+  assert.equal(code, 0, `coterie ${args.join(' ')}: ${stderr}`)
+  return stdout
 }
 
-async function whenStatus(
-  t: TestContext,
-  path: string,
-  what: string,
-  holds: (group: GroupStatus) => boolean,
-): Promise<void> {
+async function statusOf(path: string): Promise<DatabaseStatus> {
+  return JSON.parse(await okHere(['status', path, '--json'])) as DatabaseStatus
+}
+
+async function whenStatus(path: string, what: string, holds: (group: GroupStatus) => boolean): Promise<void> {
   await waitUntil(
     async () => {
-      const { group } = await statusOf(t, path)
+      const { group } = await statusOf(path)
       return group !== undefined && holds(group)
     },
-    { what, timeoutMs: 60_000, everyMs: 300 },
+    { what, everyMs: 50 },
   )
 }
 
@@ -93,8 +96,8 @@ interface Failed {
   }
 }
 
-async function failing(t: TestContext, args: readonly string[]): Promise<Failed> {
-  const { code, stderr } = await coterie(t, [...args, '--json'])
+async function failing(args: readonly string[]): Promise<Failed> {
+  const { code, stderr } = await coterieHere([...args, '--json'])
   const [line = ''] = stderr.split('\n')
   assert.notEqual(line, '', `coterie ${args.join(' ')} ended with ${code} and without an error`)
   return { code, error: (JSON.parse(line) as { error: Failed['error'] }).error }
@@ -105,10 +108,8 @@ test('[E1 C8] join: three sites are a group, and status on any of them shows it 
   const [a, b, c] = await groupOfThree(t, folder)
   for (const { path, site } of [a, b, c]) {
     // What a site knows of the others may be a second old.
-    await whenStatus(t, path, 'nobody lags', (group) =>
-      group.sites.every(({ lagRecords }) => lagRecords === 0),
-    )
-    const text = await ok(t, ['status', path])
+    await whenStatus(path, 'nobody lags', (group) => group.sites.every(({ lagRecords }) => lagRecords === 0))
+    const text = await okHere(['status', path])
     assert.match(text, new RegExp(`^site +${site}$`, 'm'))
     assert.match(text, /^site +role +state +lsn +lag +ack p99 +version +heard +address$/m)
     assert.match(text, /^a +master +live +\d+ +0 .*\d\.\d\.\d.* tcp:/m)
@@ -117,11 +118,11 @@ test('[E1 C8] join: three sites are a group, and status on any of them shows it 
   }
 
   assert.match(await ok(t, ['put', a.path, 'city:1', 'Jakarta']), /on [23] sites\n$/)
-  await waitUntil(async () => (await coterie(t, ['get', b.path, 'city:1'])).stdout === 'Jakarta\n', {
+  await waitUntil(async () => (await coterieHere(['get', b.path, 'city:1'])).stdout === 'Jakarta\n', {
     what: 'the commit is seen on b',
-    everyMs: 300,
+    everyMs: 50,
   })
-  const refused = await failing(t, ['put', b.path, 'k', 'v'])
+  const refused = await failing(['put', b.path, 'k', 'v'])
   assert.equal(refused.code, 4)
   assert.equal(refused.error.code, 'NOT_MASTER')
   assert.equal(refused.error.details.master, a.address)
@@ -135,7 +136,7 @@ test('[E1 C8] join: three sites are a group, and status on any of them shows it 
     members.members.map(({ site, address }) => [site, address]),
     [a, b, c].map(({ site, address }) => [site, address]),
   )
-  assert.match(await ok(t, ['members', c.path]), /^a +master +live +tcp:[\s\S]*majority: 2 of 3 members\n$/m)
+  assert.match(await okHere(['members', c.path]), /^a +master +live +tcp:[\s\S]*majority: 2 of 3 members\n$/m)
   assert.match(await ok(t, ['top', b.path, '--once']), /^a +master[\s\S]*can lose: 1 site, 0 commits/m)
 })
 
@@ -147,24 +148,24 @@ test('transfer hands over by name, and a killed master is replaced and comes bac
   assert.equal(result.term, 2)
   await b.cli.says(/this site is master in term 2/)
   await a.cli.says(/this site is master no more: it was handed over \(b\)/)
-  await ok(t, ['put', b.path, 'k', 'v'])
+  await okHere(['put', b.path, 'k', 'v'])
 
   const elected = /this site is master in term ([3-9])/
   await b.cli.kill()
   await Promise.race([a.cli.says(elected), c.cli.says(elected)])
   const [master, other] = elected.test(a.cli.stdout) ? [a, c] : [c, a]
-  assert.equal(await ok(t, ['get', master.path, 'k']), 'v\n')
-  await whenStatus(t, other.path, 'b is seen to be away', (group) => liveIn(group).length === 2)
+  assert.equal(await okHere(['get', master.path, 'k']), 'v\n')
+  await whenStatus(other.path, 'b is seen to be away', (group) => liveIn(group).length === 2)
   assert.match(
-    await ok(t, ['status', other.path]),
+    await okHere(['status', other.path]),
     /^can lose: 0 sites; 2 of 3 members are heard, 2 are needed$/m,
   )
 
   // The folder knows the group: no seed is needed.
   const again = await joined(t, { site: 'b', path: b.path, listen: b.address })
   await again.cli.says(/the master is [ac], term/)
-  await whenStatus(t, other.path, 'b is back', (group) => liveIn(group).length === 3)
-  assert.match(await ok(t, ['status', other.path]), /^can lose: 1 site, 0 commits$/m)
+  await whenStatus(other.path, 'b is back', (group) => liveIn(group).length === 3)
+  assert.match(await okHere(['status', other.path]), /^can lose: 1 site, 0 commits$/m)
 })
 
 test('a signal ends join with 0: a master hands over first, and each line of --json is an object', async (t) => {
@@ -182,7 +183,7 @@ test('a signal ends join with 0: a master hands over first, and each line of --j
     '--json',
   ])
   const c = await joined(t, { site: 'c', path: join(folder, 'c'), seeds })
-  await whenStatus(t, c.path, 'three members are live', (group) => liveIn(group).length === 3)
+  await whenStatus(c.path, 'three members are live', (group) => liveIn(group).length === 3)
   const { code, stdout } = await a.cli.signal('SIGTERM')
   assert.equal(code, 0)
   assert.match(stdout, /handed over to [bc] in term 2[\s\S]*left at lsn/)
@@ -205,22 +206,22 @@ test('a signal ends join with 0: a master hands over first, and each line of --j
 test('members --remove: the others go on without it, and its join ends with what the group said', async (t) => {
   const folder = withTempFolder(t)
   const [a, b, c] = await groupOfThree(t, folder)
-  const onReplica = await failing(t, ['members', b.path, '--remove', 'c'])
+  const onReplica = await failing(['members', b.path, '--remove', 'c'])
   assert.equal(onReplica.error.code, 'INVALID_STATE')
   assert.doesNotMatch(await ok(t, ['members', a.path, '--remove', 'c']), /^c /m)
   const { code, stderr } = await c.cli.ended
   assert.equal(code, 6, stderr)
   assert.match(stderr, /MEMBER_REMOVED/)
-  assert.match(await ok(t, ['put', a.path, 'k', 'v']), /on 2 sites\n$/)
+  assert.match(await okHere(['put', a.path, 'k', 'v']), /on 2 sites\n$/)
   const back = await coterie(t, ['join', c.path, '--seed', a.address])
   assert.equal(back.code, 6, back.stderr)
   assert.match(back.stderr, /MEMBER_REMOVED[\s\S]*another --site/)
   await b.cli.signal('SIGTERM')
-  await whenStatus(t, a.path, 'nobody is master', (group) => group.master === undefined)
-  const alone = await failing(t, ['put', a.path, 'k', 'v'])
+  await whenStatus(a.path, 'nobody is master', (group) => group.master === undefined)
+  const alone = await failing(['put', a.path, 'k', 'v'])
   assert.equal(alone.code, 4)
   assert.match(alone.error.code, /^(NO_MASTER|NO_QUORUM|NOT_MASTER)$/)
-  assert.equal(await ok(t, ['get', a.path, 'k']), 'v\n', 'reads go on')
+  assert.equal(await okHere(['get', a.path, 'k']), 'v\n', 'reads go on')
 })
 
 test('[B8c C7a] two sites: members says what they do alone, and elect holds an election', async (t) => {
@@ -244,34 +245,34 @@ test('[B8c C7a] two sites: members says what they do alone, and elect holds an e
 test('what does not fit is refused with its code, and nothing has changed', async (t) => {
   const folder = withTempFolder(t)
   const [a, b] = await groupOfThree(t, folder)
-  const onReplica = await failing(t, ['transfer', b.path, 'a'])
+  const onReplica = await failing(['transfer', b.path, 'a'])
   assert.deepEqual([onReplica.code, onReplica.error.code], [1, 'INVALID_STATE'])
   assert.equal(onReplica.error.details.master, a.address)
-  const unknown = await failing(t, ['transfer', a.path, 'nobody'])
+  const unknown = await failing(['transfer', a.path, 'nobody'])
   assert.deepEqual([unknown.code, unknown.error.code], [4, 'TRANSFER_FAILED'])
-  const itself = await failing(t, ['transfer', a.path, 'a'])
+  const itself = await failing(['transfer', a.path, 'a'])
   assert.equal(itself.error.code, 'INVALID_STATE')
-  assert.match(await ok(t, ['put', a.path, 'still', 'here']), /on [23] sites/)
+  assert.match(await okHere(['put', a.path, 'still', 'here']), /on [23] sites/)
 
   const other = join(folder, 'other')
-  await ok(t, ['put', other, 'mine', 'kept'])
+  await okHere(['put', other, 'mine', 'kept'])
   for (const args of [
     ['transfer', other, 'b'],
     ['members', other],
     ['members', other, '--remove', 'b'],
   ]) {
-    const alone = await failing(t, args)
+    const alone = await failing(args)
     assert.deepEqual([alone.code, alone.error.code], [1, 'INVALID_STATE'], args.join(' '))
   }
-  const taken = await failing(t, ['join', other, '--listen', a.address])
+  const taken = await failing(['join', other, '--listen', a.address])
   assert.deepEqual([taken.code, taken.error.code], [6, 'ADDRESS_IN_USE'])
   const foreign = await coterie(t, ['join', other, '--seed', a.address])
   assert.equal(foreign.code, 6, foreign.stderr)
   assert.match(foreign.stderr, /FOREIGN_HISTORY[\s\S]*--replace/)
-  assert.equal(await ok(t, ['get', other, 'mine']), 'kept\n')
-  const locked = await failing(t, ['join', a.path])
+  assert.equal(await okHere(['get', other, 'mine']), 'kept\n')
+  const locked = await failing(['join', a.path])
   assert.deepEqual([locked.code, locked.error.code], [3, 'LOCKED'])
-  const everywhere = await failing(t, ['join', join(folder, 'x'), '--listen', 'tcp://0.0.0.0:0'])
+  const everywhere = await failing(['join', join(folder, 'x'), '--listen', 'tcp://0.0.0.0:0'])
   assert.deepEqual([everywhere.code, everywhere.error.code], [2, 'OPTION_INVALID'])
 })
 

@@ -2,13 +2,14 @@
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { type TestContext, test } from 'node:test'
-import { coterie, startCoterie } from '../support/cli.ts'
+import { test } from 'node:test'
+import { coterieHere, startCoterie } from '../support/cli.ts'
 import { withTempFolder } from '../support/temp-folder.ts'
 import { waitUntil } from '../support/wait-until.ts'
 
-async function json(t: TestContext, args: readonly string[]): Promise<Record<string, unknown>> {
-  const { code, stdout, stderr } = await coterie(t, [...args, '--json'])
+/** In this process, on the databases that other processes have open. */
+async function json(args: readonly string[]): Promise<Record<string, unknown>> {
+  const { code, stdout, stderr } = await coterieHere([...args, '--json'])
   assert.equal(code, 0, `coterie ${args.join(' ')}: ${stderr}`)
   return JSON.parse(stdout) as Record<string, unknown>
 }
@@ -24,13 +25,13 @@ test('[A9a C12] coterie takeover: the old serve ends, the new one serves, the th
   const other = startCoterie(t, ['attach', third, address, '--site', 'c'])
   await heir.says(/synced/)
   await other.says(/synced/)
-  await json(t, ['put', data, 'k', '1'])
+  await json(['put', data, 'k', '1'])
 
-  const nobody = await coterie(t, ['takeover', data, '--json'])
+  const nobody = await coterieHere(['takeover', data, '--json'])
   assert.equal(nobody.code, 1, nobody.stderr)
   assert.match(nobody.stderr, /INVALID_STATE/)
 
-  const taken = await json(t, ['takeover', copy])
+  const taken = await json(['takeover', copy])
   assert.equal(taken.term, 2)
   assert.ok(typeof taken.pausedMs === 'number')
   const [newAddress = ''] = taken.addresses as string[]
@@ -43,19 +44,19 @@ test('[A9a C12] coterie takeover: the old serve ends, the new one serves, the th
 
   await other.says(new RegExp(`connected to ${newAddress}`))
   await other.says(/the master is b, term 2/)
-  await json(t, ['put', copy, 'k', '2'])
-  const status = async (path: string): Promise<Record<string, unknown>> => await json(t, ['status', path])
+  await json(['put', copy, 'k', '2'])
+  const status = async (path: string): Promise<Record<string, unknown>> => await json(['status', path])
   const { lastLsn } = await status(copy)
   const follows = async (): Promise<boolean> => (await status(third)).appliedLsn === lastLsn
   await waitUntil(follows, { what: 'the third has it', timeoutMs: 60_000 })
 
   // The folder of the old master is a replica now, and says where to go.
-  const refused = await coterie(t, ['put', data, 'k', '3', '--json'])
+  const refused = await coterieHere(['put', data, 'k', '3', '--json'])
   assert.equal(refused.code, 4, refused.stderr)
   assert.ok(refused.stderr.includes(newAddress), refused.stderr)
 
   // And on to the third, which was not told where to listen.
-  await json(t, ['takeover', third, '--listen', anyPort])
+  await json(['takeover', third, '--listen', anyPort])
   await heir.says(/replaced by c/)
   assert.equal((await status(third)).role, 'master')
   assert.equal((await other.signal('SIGTERM')).code, 0)

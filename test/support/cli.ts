@@ -4,8 +4,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { PassThrough, Readable } from 'node:stream'
 import type { TestContext } from 'node:test'
 import { projectFolder } from '../../scripts/files.ts'
+import { runCommand } from '../../src/cli/program.ts'
 import { atEnd } from './at-end.ts'
 
 const sources = join(projectFolder, 'src')
@@ -48,6 +50,37 @@ export async function coterie(
   const running = startCoterie(t, args, options)
   running.child.stdin?.end(options.input ?? '')
   return await running.ended
+}
+
+/**
+ * Runs the command to its end in this process: the same but for the start of a process, which costs more than most verbs
+ * do. For looking at other processes again and again, and where those are what is tested.
+ */
+export async function coterieHere(
+  args: readonly string[],
+  options: { readonly input?: string | Uint8Array; readonly interrupted?: AbortSignal } = {},
+): Promise<CliResult> {
+  const gathered = { stdout: '', stderr: '' }
+  const stream = (name: 'stdout' | 'stderr'): PassThrough => {
+    const through = new PassThrough()
+    through.setEncoding('latin1').on('data', (text: string) => {
+      gathered[name] += text
+    })
+    return through
+  }
+  // A database's own timers keep no process alive, nor does a pipe whose other end is here.
+  const alive = setInterval(() => undefined, 60_000)
+  const code = await runCommand(args, {
+    stdin: Readable.from([Buffer.from(options.input ?? '')], { objectMode: false }),
+    stdout: stream('stdout'),
+    stderr: stream('stderr'),
+    env: {},
+    interrupted: options.interrupted ?? new AbortController().signal,
+  })
+  await new Promise((resolve) => setImmediate(resolve))
+  clearInterval(alive)
+  const text = (name: 'stdout' | 'stderr'): string => Buffer.from(gathered[name], 'latin1').toString('utf8')
+  return { code, stdout: text('stdout'), stderr: text('stderr') }
 }
 
 /** Starts the command and leaves it running. */

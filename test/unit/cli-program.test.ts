@@ -9,39 +9,15 @@ import { CommandRun } from '../../src/cli/command.ts'
 import { createProgram, runCommand } from '../../src/cli/program.ts'
 import { open } from '../../src/index.ts'
 import { atEnd } from '../support/at-end.ts'
+import { coterieHere } from '../support/cli.ts'
 import { withTempFolder } from '../support/temp-folder.ts'
-
-interface Ran {
-  readonly code: number
-  readonly stdout: string
-  readonly stderr: string
-}
 
 interface RunOptions {
   readonly input?: string | Uint8Array
   readonly interrupted?: AbortSignal
 }
 
-async function run(args: readonly string[], options: RunOptions = {}): Promise<Ran> {
-  const gathered = { stdout: '', stderr: '' }
-  const stream = (name: 'stdout' | 'stderr'): PassThrough => {
-    const through = new PassThrough()
-    through.setEncoding('latin1').on('data', (text: string) => {
-      gathered[name] += text
-    })
-    return through
-  }
-  const code = await runCommand(args, {
-    stdin: Readable.from([Buffer.from(options.input ?? '')], { objectMode: false }),
-    stdout: stream('stdout'),
-    stderr: stream('stderr'),
-    env: {},
-    interrupted: options.interrupted ?? new AbortController().signal,
-  })
-  await new Promise((resolve) => setImmediate(resolve))
-  const text = (name: 'stdout' | 'stderr'): string => Buffer.from(gathered[name], 'latin1').toString('utf8')
-  return { code, stdout: text('stdout'), stderr: text('stderr') }
-}
+const run = coterieHere
 
 async function ok(args: readonly string[], options: RunOptions = {}): Promise<string> {
   const { code, stdout, stderr } = await run(args, options)
@@ -88,7 +64,7 @@ const verbs = [
 
 describe('usage', () => {
   test('every verb has --help with an example, and --json', async () => {
-    const program = createProgram(
+    const program = await createProgram(
       new CommandRun({
         stdin: Readable.from([]),
         stdout: new PassThrough(),

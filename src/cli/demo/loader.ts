@@ -96,6 +96,11 @@ export class Loader {
     this.#pump()
   }
 
+  /** The cities that may be sent: so many, from the first. */
+  get allowed(): number {
+    return this.#ceiling
+  }
+
   /** Cities up to this many may be sent. The load goes on up to there while other things happen. */
   allowTo(count: number): void {
     this.#ceiling = Math.min(count, this.#cities.length)

@@ -104,11 +104,12 @@ class DemoRun {
     this.#options.onLoadStart()
     const failovers: Failover[] = []
     for (const [index, moment] of this.#moments.entries()) {
-      this.#loader.allowTo(moment.acknowledged + this.#options.inFlight)
+      // One city at least is left for the master that comes: by its receipt one knows when that takes commits.
+      const most = this.#options.cities.length - 1
+      this.#loader.allowTo(Math.min(moment.acknowledged + this.#options.inFlight, most))
       await this.#reached(moment.acknowledged)
       // The load goes on up to the next kill while this one is dealt with.
-      const next = this.#moments[index + 1]?.acknowledged ?? this.#options.cities.length
-      this.#loader.allowTo(next)
+      this.#loader.allowTo(Math.min(this.#moments[index + 1]?.acknowledged ?? most, most))
       await delay(moment.delayMs)
       failovers.push(await this.#killMaster())
     }
@@ -149,6 +150,7 @@ class DemoRun {
     const killed = victim.handle.kill()
     victim.stopHearing()
     const unknown = loader.masterDied()
+    loader.allowTo(Math.max(loader.allowed, acknowledged + 1))
     const given = loader.takeUnchecked()
     const changesBefore = this.#changes
     const next = await this.#masterOtherThan(victim, term)

@@ -1,59 +1,41 @@
-// All verbs, in the order of --help: daily work first.
+// All verbs, in the order of --help: daily work first. Each is loaded when it is asked for: a command runs one of them, and
+// starts faster without the others.
 
 import type { Command } from 'commander'
 import type { CommandRun } from '../command.ts'
-import { defineArchive } from './archive.ts'
-import { defineAttach } from './attach.ts'
-import { defineBackup } from './backup.ts'
-import { defineBench } from './bench.ts'
-import { defineCheckpoint } from './checkpoint.ts'
-import { defineDel } from './del.ts'
-import { defineDemo } from './demo.ts'
-import { defineDump } from './dump.ts'
-import { defineElect } from './elect.ts'
-import { defineGet } from './get.ts'
-import { defineJoin } from './join.ts'
-import { defineLoad } from './load.ts'
-import { defineLog } from './log.ts'
-import { defineMembers } from './members.ts'
-import { definePromote } from './promote.ts'
-import { definePut } from './put.ts'
-import { defineRestore } from './restore.ts'
-import { defineScan } from './scan.ts'
-import { defineServe } from './serve.ts'
-import { defineStat } from './stat.ts'
-import { defineStatus } from './status.ts'
-import { defineTakeOver } from './takeover.ts'
-import { defineTop } from './top.ts'
-import { defineTransfer } from './transfer.ts'
-import { defineVerify } from './verify.ts'
 
 export type DefineVerb = (program: Command, run: CommandRun) => Command
 
-export const verbs: readonly DefineVerb[] = [
-  defineServe,
-  defineAttach,
-  definePromote,
-  defineTakeOver,
-  defineJoin,
-  defineTransfer,
-  defineElect,
-  defineMembers,
-  defineTop,
-  defineGet,
-  definePut,
-  defineDel,
-  defineScan,
-  defineLoad,
-  defineDump,
-  defineStatus,
-  defineStat,
-  defineVerify,
-  defineLog,
-  defineCheckpoint,
-  defineArchive,
-  defineBackup,
-  defineRestore,
-  defineDemo,
-  defineBench,
-]
+const verbs: Readonly<Record<string, () => Promise<DefineVerb>>> = {
+  serve: async () => (await import('./serve.ts')).defineServe,
+  attach: async () => (await import('./attach.ts')).defineAttach,
+  promote: async () => (await import('./promote.ts')).definePromote,
+  takeover: async () => (await import('./takeover.ts')).defineTakeOver,
+  join: async () => (await import('./join.ts')).defineJoin,
+  transfer: async () => (await import('./transfer.ts')).defineTransfer,
+  elect: async () => (await import('./elect.ts')).defineElect,
+  members: async () => (await import('./members.ts')).defineMembers,
+  top: async () => (await import('./top.ts')).defineTop,
+  get: async () => (await import('./get.ts')).defineGet,
+  put: async () => (await import('./put.ts')).definePut,
+  del: async () => (await import('./del.ts')).defineDel,
+  scan: async () => (await import('./scan.ts')).defineScan,
+  load: async () => (await import('./load.ts')).defineLoad,
+  dump: async () => (await import('./dump.ts')).defineDump,
+  status: async () => (await import('./status.ts')).defineStatus,
+  stat: async () => (await import('./stat.ts')).defineStat,
+  verify: async () => (await import('./verify.ts')).defineVerify,
+  log: async () => (await import('./log.ts')).defineLog,
+  checkpoint: async () => (await import('./checkpoint.ts')).defineCheckpoint,
+  archive: async () => (await import('./archive.ts')).defineArchive,
+  backup: async () => (await import('./backup.ts')).defineBackup,
+  restore: async () => (await import('./restore.ts')).defineRestore,
+  demo: async () => (await import('./demo.ts')).defineDemo,
+  bench: async () => (await import('./bench.ts')).defineBench,
+}
+
+/** The verb of this name alone, or all of them where there is none. */
+export async function loadVerbs(name: string | undefined): Promise<DefineVerb[]> {
+  const load = name !== undefined && Object.hasOwn(verbs, name) ? verbs[name] : undefined
+  return await Promise.all((load === undefined ? Object.values(verbs) : [load]).map((each) => each()))
+}
