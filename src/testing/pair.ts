@@ -24,6 +24,8 @@ export interface TransportUnderTest {
    * twice, but what comes is whole and unaltered; tests that make no sense then are skipped, others send again.
    */
   readonly reliable?: boolean
+  /** Of the largest message that is sent, up to `limits.frameBytesMax`. Default 30 MiB; less where that takes long. */
+  readonly largestMessageBytes?: number
 }
 
 /** What each group of tests is given. */
@@ -33,6 +35,7 @@ export interface Tested {
   readonly isReliable: boolean
   /** Why a test is skipped that presumes a transport which loses nothing. */
   readonly skip: false | string
+  readonly largestMessageBytes: number
   /** Messages as they are compared: as they stand where their order is promised, else by their bytes. */
   readonly arranged: <Each extends ReceivedMessage>(messages: readonly Each[]) => readonly Each[]
   readonly freshAddress: () => Address
@@ -41,13 +44,14 @@ export interface Tested {
 }
 
 export function testedOf(under: TransportUnderTest): Tested {
-  const { name, transport, ordered = true, reliable = true } = under
+  const { name, transport, ordered = true, reliable = true, largestMessageBytes = 30 * 1_048_576 } = under
   const parsed = (given: Address | string): Address =>
     typeof given === 'string' ? parseAddress(given) : given
   return {
     name,
     transport,
     isReliable: reliable,
+    largestMessageBytes,
     skip: reliable ? false : 'the transport does not promise that messages arrive',
     arranged: (messages) => (ordered ? messages : [...messages].sort(byBytes)),
     freshAddress: () => parsed(under.freshAddress()),

@@ -15,7 +15,7 @@ export function testBackpressure({ name, skip, arranged, pairOf }: Tested): void
       const bytes = 100_000
       const random = new Prng(3).bytes(60 * bytes)
       const payloadOf = (i: number): Uint8Array => random.subarray((i % 60) * bytes, ((i % 60) + 1) * bytes)
-      const count = 600
+      const count = 250
       let sent = 0
       let mostBuffered = 0
       const sendOn = (): void => {

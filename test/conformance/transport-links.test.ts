@@ -23,6 +23,7 @@ for (const [name, options] of Object.entries(links)) {
   transportConformance({
     name,
     transport,
+    ...(process.env.COTERIE_TEST_ALL === '1' ? {} : { largestMessageBytes: 5 * 1_048_576 }),
     freshAddress: () => anyPort,
     deadAddress: async () => {
       const listener = await transport.listen({ address: anyPort, onConnection: (c) => c.destroy() })

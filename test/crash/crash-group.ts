@@ -137,7 +137,7 @@ export class CrashGroup {
   async #load(options: Partial<LoadOptions> = {}): Promise<void> {
     await this.#master.site.call('startLoad', {
       seed: ++this.#loads,
-      writers: this.#random.pick(process.env.COTERIE_TEST_ALL === '1' ? [4, 16, 64] : [4, 16]),
+      writers: this.#random.pick(process.env.COTERIE_TEST_ALL === '1' ? [4, 16, 64] : [4, 8]),
       keys: 3000,
       valueBytes: this.#random.between(16, 200),
       restMs: 5,
@@ -214,7 +214,7 @@ export class CrashGroup {
    * were frozen find those commits in their sockets; replicas that were killed never see them, and they are rewound.
    */
   async #cutOffMaster(): Promise<void> {
-    await this.#load({ ackTimeoutMs: cutOffAckTimeoutMs })
+    await this.#load({ ackTimeoutMs: cutOffAckTimeoutMs, writers: 16 })
     await this.#rest({ mostMs: 300 })
     const freeze = this.#wasCutOff && this.#random.chance(0.5)
     this.#wasCutOff = true
@@ -287,7 +287,7 @@ export class CrashGroup {
       )
     }
     try {
-      await waitUntil(settled, { what: 'all sites are equal', timeoutMs: settleTimeoutMs })
+      await waitUntil(settled, { what: 'all sites are equal', timeoutMs: settleTimeoutMs, everyMs: 20 })
     } catch (error) {
       throw new Error(`the sites do not become equal: ${seen}`, { cause: error })
     }

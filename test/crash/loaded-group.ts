@@ -21,6 +21,9 @@ export const siteNames = ['a', 'b', 'c'] as const
 /** So many commits show that a group goes on. */
 export const acknowledgedMin = 30
 export const settleTimeoutMs = 120_000
+/** Between two questions to all of them: asking shall not be most of what they do. */
+export const askEveryMs = 30
+const isLong = process.env.COTERIE_TEST_ALL === '1'
 const lsnsAtOnce = 20_000
 
 /** Where a site runs. */
@@ -93,7 +96,11 @@ export class LoadedGroup {
       const statuses = await this.#statuses(this.members)
       return statuses.every((status) => status?.group?.members.length === siteNames.length)
     }
-    await waitUntil(isWhole, { what: 'all three are members', timeoutMs: settleTimeoutMs })
+    await waitUntil(isWhole, {
+      what: 'all three are members',
+      timeoutMs: settleTimeoutMs,
+      everyMs: askEveryMs,
+    })
   }
 
   /** Opens, joins, and writes as soon as it is master. */
@@ -105,10 +112,10 @@ export class LoadedGroup {
     member.address = (await site.call('join', joined)).address
     await site.call('startLoad', {
       seed: ++this.#loads,
-      writers: this.random.pick([4, 16]),
+      writers: this.random.pick(isLong ? [4, 16] : [4, 8]),
       keys: 2000,
       valueBytes: this.random.between(16, 200),
-      restMs: 5,
+      restMs: isLong ? 5 : 20,
       mixed: true,
     })
   }
@@ -141,7 +148,11 @@ export class LoadedGroup {
       return known.size === 1 && master !== undefined
     }
     const who = members.map(({ name }) => name).join(', ')
-    await waitUntil(isAgreed, { what: `${who} agree on a master`, timeoutMs: settleTimeoutMs })
+    await waitUntil(isAgreed, {
+      what: `${who} agree on a master`,
+      timeoutMs: settleTimeoutMs,
+      everyMs: askEveryMs,
+    })
     return master as LoadedMember
   }
 
@@ -245,7 +256,11 @@ export class LoadedGroup {
           status.appliedLsn === one.lastLsn,
       )
     }
-    await waitUntil(isStill, { what: 'all sites are equal', timeoutMs: settleTimeoutMs })
+    await waitUntil(isStill, {
+      what: 'all sites are equal',
+      timeoutMs: settleTimeoutMs,
+      everyMs: askEveryMs,
+    })
     this.#assertNoneFailed()
     const first = Math.max(...statuses.map((status) => status?.firstLsn ?? 0))
     return { first, last: statuses[0]?.lastLsn ?? 0 }

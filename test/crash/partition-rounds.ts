@@ -12,6 +12,7 @@ import { waitUntil } from '../support/wait-until.ts'
 import { withSeed } from './kill-nine-rounds.ts'
 import {
   acknowledgedMin,
+  askEveryMs,
   type GroupTimings,
   LoadedGroup,
   type LoadedMember,
@@ -204,7 +205,11 @@ class Partitions {
       return statuses.every(({ role, master }) => role === 'candidate' && master === undefined)
     }
     const who = members.map(({ name }) => name).join(', ')
-    await waitUntil(areMasterless, { what: `${who} know of no master`, timeoutMs: settleTimeoutMs })
+    await waitUntil(areMasterless, {
+      what: `${who} know of no master`,
+      timeoutMs: settleTimeoutMs,
+      everyMs: askEveryMs,
+    })
   }
 
   /** Its connections end unseen by the others, who hold theirs for open until they have been silent for long. */
@@ -230,6 +235,7 @@ class Partitions {
     await waitUntil(isNoticed, {
       what: `${replica.name} misses its master`,
       timeoutMs: settleTimeoutMs,
+      everyMs: askEveryMs,
     })
     await this.#goesOn()
     await this.#group.rest({ mostMs: this.#extraMs })
@@ -292,6 +298,7 @@ class Partitions {
     await waitUntil(isNoticed, {
       what: `${one.name} hears nothing of ${other.name}`,
       timeoutMs: settleTimeoutMs,
+      everyMs: askEveryMs,
     })
     await this.#goesOn()
     await this.#group.rest({ mostMs: this.#extraMs })

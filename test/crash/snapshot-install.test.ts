@@ -13,10 +13,11 @@ import { waitUntil } from '../support/wait-until.ts'
 import { withSeed } from './kill-nine-rounds.ts'
 
 const file = 'snapshot-install.test.ts'
-const kills = process.env.COTERIE_TEST_ALL === '1' ? 20 : 2
-const preloadedBytes = 6_000_000
+const isLong = process.env.COTERIE_TEST_ALL === '1'
+const kills = isLong ? 20 : 2
+const preloadedBytes = isLong ? 6_000_000 : 3_000_000
 const valueBytes = 200
-const rowsAbout = 20_000
+const rowsAbout = isLong ? 20_000 : 10_000
 // The log is short, so that a snapshot is what a replica needs; chunks are slow, so that there is time to kill.
 const open: OpenOptions = { segmentBytes: 262_144, checkpointBytes: 262_144, retain: { bytes: 0 } }
 const serve: ServeOptions = { listen: 'tcp://127.0.0.1:0', acks: 'none', chunkRecords: 200, chunkDelayMs: 5 }
@@ -87,7 +88,7 @@ async function checkEqual({ master, replica }: Group): Promise<void> {
       const [there, here] = [await master.call('status'), await replica.call('status')]
       return there?.appliedLsn === there?.lastLsn && here?.appliedLsn === there?.lastLsn
     },
-    { what: 'the replica has everything' },
+    { what: 'the replica has everything', everyMs: 20 },
   )
   assert.deepEqual(await replica.call('digest'), await master.call('digest'))
   assert.ok((await replica.call('verify')).rows > rowsAbout / 2)

@@ -10,11 +10,11 @@ import { waitUntil } from '../support/wait-until.ts'
 
 // Small caches, so that filling them does not look like growth.
 const open: OpenOptions = { cacheBytes: 1_048_576, storeCacheBytes: 4_194_304 }
-// As much as it takes until the write buffers of the store have been filled, which is not the growth looked for.
-const warmUpBytes = 140_000_000
-const lookMs = 50
+const lookMs = 150
 
 export interface StalledOptions {
+  /** As much as it takes until the write buffers of the store have been filled, which is not the growth looked for. */
+  readonly warmUpMegabytes: number
   readonly megabytes: number
   /** Less than what is written: else even a master that kept it all in memory would pass. */
   readonly growthMegabytesMax: number
@@ -39,7 +39,7 @@ export async function stallOneReplica(t: TestContext, options: StalledOptions): 
     await replica.call('follow', { path: join(folder, replica.name), address, open })
     await replica.noticed(({ notice }) => notice === 'synced', { what: 'synced' })
   }
-  const before = await mostMemory(master, { seed: 1, bytes: warmUpBytes })
+  const before = await mostMemory(master, { seed: 1, bytes: options.warmUpMegabytes * 1e6 })
   asleep.freeze()
   const meanwhile = await mostMemory(master, { seed: 2, bytes: options.megabytes * 1e6 })
   const growth = meanwhile - before
@@ -56,7 +56,7 @@ export async function stallOneReplica(t: TestContext, options: StalledOptions): 
       const here = await asleep.call('status')
       return here?.appliedLsn === there?.lastLsn && there?.appliedLsn === there?.lastLsn
     },
-    { what: 'the replica that stood still has caught up', timeoutMs: 60_000 },
+    { what: 'the replica that stood still has caught up', timeoutMs: 60_000, everyMs: 30 },
   )
   const kinds = asleep.notices
     .slice(seen)

@@ -17,6 +17,8 @@ const settleTimeoutMs = 60_000
 /** A takeover takes about so long here, so the kills are spread over it. */
 const killWithinMs = 40
 const tokensAtOnce = 5000
+/** Between two questions to a site. */
+const askEveryMs = 20
 
 interface Member {
   readonly name: string
@@ -146,7 +148,11 @@ export class TakeOverRounds {
       heirReigns = (await heir.site.call('status'))?.writable === true
       return heirReigns || heir.site.notices.some(({ notice }) => notice === 'synced')
     }
-    await waitUntil(isDecided, { what: 'the heir knew what it is', timeoutMs: settleTimeoutMs })
+    await waitUntil(isDecided, {
+      what: 'the heir knew what it is',
+      timeoutMs: settleTimeoutMs,
+      everyMs: askEveryMs,
+    })
     if (!heirReigns) {
       this.#note('heir killed: not given up')
       return
@@ -191,7 +197,7 @@ export class TakeOverRounds {
   async #load({ site }: Member): Promise<void> {
     await site.call('startLoad', {
       seed: ++this.#loads,
-      writers: this.#random.pick([4, 32]),
+      writers: this.#random.pick(process.env.COTERIE_TEST_ALL === '1' ? [4, 32] : [4, 12]),
       keys: 500,
       valueBytes: 50,
       restMs: 2,
@@ -220,7 +226,11 @@ export class TakeOverRounds {
       assert.ok(writers.length <= 1, 'one site writes')
       return states[1]?.appliedLsn === (await lastLsn())
     }
-    await waitUntil(followed, { what: 'the replica had everything', timeoutMs: settleTimeoutMs })
+    await waitUntil(followed, {
+      what: 'the replica had everything',
+      timeoutMs: settleTimeoutMs,
+      everyMs: askEveryMs,
+    })
     const [settled, unknown] = [this.#settled, this.#unknown]
     this.#settled = []
     this.#unknown = []

@@ -85,9 +85,8 @@ test('[C1] a seed that has dialled before it was dialled has answered, too: the 
   }
   const b = await openMemory(t, { site: 'b', host })
   await b.put('k', 'of b')
-  const timings = { electionTimeoutMs: 300, silenceTimeoutMs: 6000 }
-  const groupB = await b.join({ ...timings, listen: ports[1] as string, seeds: ports })
-  const a = await joinSite(t, 'a', { ...timings, listen: ports[0] as string, seeds: ports })
+  const groupB = await b.join({ ...patient, listen: ports[1] as string, seeds: ports })
+  const a = await joinSite(t, 'a', { ...patient, listen: ports[0] as string, seeds: ports })
   await waitUntil(() => groupB.sites.some((site) => site.site === 'a' && site.linked), {
     what: 'a has dialled b',
   })

@@ -9,7 +9,7 @@ import { runSettling } from '../../src/sim/settle.ts'
 import { BaseCluster, type BaseSite } from '../support/base-cluster.ts'
 
 const given = process.env.COTERIE_SEED
-const count = process.env.COTERIE_TEST_ALL === '1' ? 200 : 12
+const count = process.env.COTERIE_TEST_ALL === '1' ? 200 : 8
 const seeds = given === undefined ? Array.from({ length: count }, (_, i) => 500 + i) : [Number(given)]
 
 const stores = ['', ...Array.from({ length: 9 }, (_, i) => `store ${i}`)]

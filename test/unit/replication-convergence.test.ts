@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { Chaos, type ChaosResult } from '../support/core-chaos.ts'
 
 const only = process.env.COTERIE_SEED
-const seeds = process.env.COTERIE_TEST_ALL === '1' ? 6_000 : 120
+const seeds = process.env.COTERIE_TEST_ALL === '1' ? 6_000 : 60
 
 function live(seed: number): ChaosResult {
   try {

@@ -7,7 +7,7 @@ import { test } from 'node:test'
 import { Chaos, type ChaosResult } from '../support/core-chaos.ts'
 
 const only = process.env.COTERIE_SEED
-const seeds = process.env.COTERIE_TEST_ALL === '1' ? 3_000 : 30
+const seeds = process.env.COTERIE_TEST_ALL === '1' ? 3_000 : 20
 
 function live(seed: number): ChaosResult {
   try {

@@ -506,7 +506,7 @@ for (const engine of engines) {
           await engine.destroy(at)
         },
       ),
-      { numRuns: engine.name === 'memory' ? 150 : 40 },
+      { numRuns: (engine.name === 'memory' ? 60 : 15) * (process.env.COTERIE_TEST_ALL === '1' ? 10 : 1) },
     )
   })
 }
