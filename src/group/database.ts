@@ -442,7 +442,7 @@ export class Database<K = string, V = string>
     this.#assertNoGroup()
     if (this.#attachment !== undefined)
       throw new CoterieError('INVALID_STATE', 'this database is attached already')
-    if (this.#master?.isInTurn === false || this.#isStarting) {
+    if (this.#master?.letsAttach === false || this.#isStarting) {
       throw new CoterieError(
         'INVALID_STATE',
         'a database that is being served cannot attach: stop serving first',

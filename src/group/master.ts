@@ -56,6 +56,7 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
   readonly #offs: (() => void)[] = []
   #end: ((end: ServeEnd) => void) | undefined
   #ending: Promise<void> | undefined
+  #endedInTurn = false
 
   private constructor(setting: MasterSetting, serve: ServeOptions, listeners: readonly Listener[]) {
     super()
@@ -163,6 +164,11 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
     return this.#site.core.isServingInTurn
   }
 
+  /** Internal: this site may follow another one, also while it is ceasing to serve. */
+  get letsAttach(): boolean {
+    return this.isInTurn || this.#endedInTurn
+  }
+
   /** Internal: how it goes on when this site, which serves in its turn, becomes master. */
   get asMaster(): CoreServeOptions {
     return coreOptions(this.#options, this.addresses[0])
@@ -264,6 +270,7 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
     try {
       this.#site.cancelHandOver('the master stops serving')
       if (!keepsListening) await Promise.all(this.#listeners.map((listener) => listener.close()))
+      this.#endedInTurn = this.isInTurn
       if (this.isInTurn && reason !== 'failed') await this.#site.roles.stopServingInTurn()
       else if (reason !== 'failed') {
         await this.#site.roles.stopServing({ waitMs: reason === 'stopped' ? detachTimeoutMs : 0 })

@@ -410,3 +410,17 @@ test('[A26c] below a group that elects: its master changes, and nobody below has
   )
   assert.deepEqual(x.group.members.map(({ site }) => site).sort(), ['x', 'y'])
 })
+
+test('a site that is ceasing to serve in its turn is attached all the same', async (t) => {
+  const { b, master, relay, middle } = await chain(t)
+  await middle.stop()
+  let again: Attachment<Database> | undefined
+  // It passes nothing on any more, and the connection of the one below is still to be ended.
+  b.site.events.on('core', (event) => {
+    if (event.kind === 'replicaDetached') again = attachTo(t, master, b)
+  })
+  await relay.stop()
+  assert.ok(again !== undefined, 'the one below was sent away')
+  await again.synced
+  assert.equal(b.master, undefined)
+})
