@@ -46,7 +46,8 @@ export class ReignQuestions {
     // Whichever ends the wait, nothing of it is left behind.
     const end = signal === undefined ? timeUp.signal : AbortSignal.any([timeUp.signal, signal])
     try {
-      await aborted(Promise.all([this.ask(), engine.whenCommitted(reignLsn, end)]), end)
+      const asked = core.mayBeDeposed ? this.ask() : undefined
+      await aborted(Promise.all([asked, engine.whenCommitted(reignLsn, end)]), end)
     } catch (error) {
       if (!timeUp.signal.aborted || !isCoterieError(error, 'ABORTED')) throw error
       throw this.#tooFew(error)

@@ -338,7 +338,12 @@ export class Site implements Replicator, SiteSteps {
       // Alone, and it has not written yet.
       return undefined
     }
-    return this.#isReignCertain ? undefined : this.#questions.newest(signal)
+    const { core, engine } = this
+    if (core.holdsLease(this.now())) return undefined
+    const { reignLsn } = core
+    // Who has come back as master does not know yet what of its log was committed, nor do readers see it.
+    if (!core.mayBeDeposed && reignLsn !== undefined && engine.committedLsn >= reignLsn) return undefined
+    return this.#questions.newest(signal)
   }
 
   proposed(batch: RecordBatch, exceptions: readonly CommitException[]): void {

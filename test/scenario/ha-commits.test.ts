@@ -6,7 +6,16 @@ import { type TestContext, test } from 'node:test'
 import type { AckPolicy, Attachment, AttachOptions, Database, Master } from '../../src/index.ts'
 import { atEnd } from '../support/at-end.ts'
 import { type HeldHost, heldHost } from '../support/held-host.ts'
-import { failsWith, openFolder, openMemory, replicaOf, serveTcp, watched } from '../support/sites.ts'
+import {
+  failsWith,
+  folderFor,
+  openAt,
+  openFolder,
+  openMemory,
+  replicaOf,
+  serveTcp,
+  watched,
+} from '../support/sites.ts'
 import { waitUntil } from '../support/wait-until.ts'
 
 interface HeldReplica {
@@ -355,4 +364,18 @@ test('who waits to be let in gives up when told to, and nothing of it is written
   b.held.release()
   await source.put('after', '1')
   assert.deepEqual(await source.keys().all(), ['after', 'fills'])
+})
+
+test('a master that comes back reads nothing as the newest before its replicas have confirmed what it has', async (t) => {
+  const folder = folderFor(t, 'a')
+  const before = await openAt(t, folder, { site: 'a' })
+  await before.put('k', '1')
+  await before.close()
+  const a = await openAt(t, folder, { site: 'a' })
+  const master = await serveTcp(a, { sites: 3, ackTimeoutMs: 100 })
+  // Two of three had acknowledged it, for all that this site knows, and readers do not see that yet.
+  await failsWith('NO_QUORUM', a.get('k', { consistency: 'linearizable' }))
+  await replicaOf(t, master, await openMemory(t, { site: 'b' }))
+  await waitUntil(() => a.status().committedLsn === a.status().lastLsn, { what: 'two of three have it' })
+  assert.equal(await a.get('k', { consistency: 'linearizable' }), '1')
 })
