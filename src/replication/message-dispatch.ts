@@ -177,7 +177,9 @@ export class MessageDispatch {
     if (message.type === 'refuse' || message.type === 'detach') return ignore('the session is not known')
     const state = this.#state
     if (message.term < state.term) return this.#staleMaster(from)
-    if (master !== undefined && message.term === state.term) {
+    // Whoever is attached here is no second master, and passes on what it has from here.
+    const isBelow = master?.attachments.ofPeer(from) !== undefined
+    if (master !== undefined && message.term === state.term && !isBelow) {
       this.#sawRival(undefined)
       return { kind: 'dupMaster' }
     }
