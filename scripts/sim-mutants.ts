@@ -95,6 +95,8 @@ async function run(mutant: Mutant, folder: string, seeds: number): Promise<Verdi
   const startedMs = Date.now()
   const script = join(folder, 'src', 'sim', 'main.ts')
   const options = ['--seeds', `${seeds}`, '--first', values.first, '--jobs', '1', '--json']
+  // Those that were planted first are found in groups alone. What is planted nowhere is looked for everywhere.
+  if (mutant !== control) options.push('--kind', mutant.kind ?? 'group')
   const child = spawn(process.execPath, ['--import', 'tsx', script, ...options], {
     cwd: projectFolder,
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -6,6 +6,7 @@
 
 import { asError, CoterieError, isCoterieError } from '../base/errors.ts'
 import type { Prng } from '../base/prng.ts'
+import type { NamedStore } from '../database/named-store.ts'
 import type { Database } from '../group/database.ts'
 import type { Operation } from './history.ts'
 import type { SimSite } from './site.ts'
@@ -143,6 +144,12 @@ export class Clients {
     return `c${client}.${this.#nextId}.${'x'.repeat(padding)}`
   }
 
+  /** Each key has its store, by its number. */
+  #storeOf(key: string): string {
+    const { stores } = this.#world.settings
+    return stores[Number(key.slice(1)) % stores.length] as string
+  }
+
   #write(client: number, site: SimSite, done: () => void): void {
     const key = this.#keyName()
     const value = this.#prng.chance(0.15) ? undefined : this.#valueOf(client)
@@ -150,7 +157,8 @@ export class Clients {
       site,
       (db) => {
         const operation = this.#begin({ client, kind: 'write', site: site.name, key, value })
-        const call = value === undefined ? db.del(key) : db.put(key, value)
+        const store = this.#namedStore(db, key)
+        const call = value === undefined ? store.del(key) : store.put(key, value)
         this.#settle(
           operation,
           call.then((receipt) => {
@@ -163,6 +171,11 @@ export class Clients {
     )
   }
 
+  #namedStore(db: Database, key: string): NamedStore<string, string> {
+    const store = this.#storeOf(key)
+    return store === '' ? db : db.store(store)
+  }
+
   /** Reads a key, writes it and its twin: whoever reads both in one turn must find the same. */
   #transact(client: number, site: SimSite, done: () => void): void {
     const key = `t${this.#prng.below(Math.max(1, this.#load.keys >> 1))}`
@@ -172,12 +185,13 @@ export class Clients {
       (db) => {
         const operation = this.#begin({ client, kind: 'transact', site: site.name, key, value })
         const call = db.transact((tx) => {
-          const before = tx.get(key)
-          const twin = tx.get(`${key}/twin`)
+          const store = tx.store(this.#storeOf(key))
+          const before = store.get(key)
+          const twin = store.get(`${key}/twin`)
           if (before !== twin)
             this.#world.violate('atomicity', `${site.name}: ${key} is ${before}, its twin ${twin}`)
-          tx.put(key, value)
-          tx.put(`${key}/twin`, value)
+          store.put(key, value)
+          store.put(`${key}/twin`, value)
           operation.before = before
         })
         this.#settle(
@@ -212,7 +226,7 @@ export class Clients {
         }
         const call = db.transact((tx) => {
           if (writes) tx.put(`reader${client}`, `${operation.id}`)
-          return tx.get(key)
+          return tx.store(this.#storeOf(key)).get(key)
         })
         this.#settle(
           operation,
@@ -230,7 +244,8 @@ export class Clients {
   }
 
   async #get(db: Database, operation: Mutable<Operation>): Promise<void> {
-    operation.value = await db.get(operation.key, { consistency: 'linearizable' })
+    const { key } = operation
+    operation.value = await this.#namedStore(db, key).get(key, { consistency: 'linearizable' })
   }
 
   /** The state of one site as it is there, new or old. */
@@ -245,10 +260,11 @@ export class Clients {
         const isCertain = partsInUse === undefined || partsInUse.appliedLsn <= committedLsn
         const operation = this.#begin({ client, kind: 'read', site: site.name, key, stale: true })
         try {
-          operation.value = db.getSync(key)
+          const store = this.#namedStore(db, key)
+          operation.value = store.getSync(key)
           if (partsInUse !== undefined) operation.lsn = partsInUse.appliedLsn
           operation.outcome = 'ok'
-          const twin = twins ? db.getSync(`${key}/twin`) : operation.value
+          const twin = twins ? store.getSync(`${key}/twin`) : operation.value
           if (twin !== operation.value) {
             this.#world.violate('atomicity', `${site.name}: ${key} is ${operation.value}, its twin ${twin}`)
           }

@@ -1,6 +1,6 @@
 // What happens to the disks of simulated sites: they are slow or full, calls fail, and what lies there is damaged or lost.
 //
-// What the model excludes is kept out here: at most a minority of sites ever has a disk that is damaged or lost.
+// What the model excludes is kept out here: at most a minority of the members ever has a disk that is damaged or lost.
 
 import type { Prng } from '../base/prng.ts'
 import { usualDiskSpeed } from '../env/simulated/simulated-machine.ts'
@@ -15,7 +15,7 @@ const lastSyncsBytes = 32_768
 export class DiskFaults {
   readonly #tools: FaultTools
   readonly #prng: Prng
-  /** Sites whose disks may ever be damaged or lost. */
+  /** Members whose disks may ever be damaged or lost. */
   readonly #suspectsMax: number
   #suspects = 0
   #saved: {
@@ -88,10 +88,11 @@ export class DiskFaults {
     const living = this.#tools.world.livingSites
     const known = living.filter((site) => site.isSuspect)
     if (known.length > 0 && (this.#suspects >= this.#suspectsMax || prng.chance(0.7))) return prng.pick(known)
-    if (this.#suspects >= this.#suspectsMax) return undefined
-    const site = this.#tools.someSite((each) => each.wasUp)
+    const isFull = this.#suspects >= this.#suspectsMax
+    // Who is no member counts for nobody, and may lose what it likes.
+    const site = this.#tools.someSite((each) => each.wasUp && !(isFull && each.isMember))
     if (site === undefined) return undefined
-    this.#suspects++
+    if (site.isMember) this.#suspects++
     site.isSuspect = true
     return site
   }

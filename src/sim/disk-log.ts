@@ -37,6 +37,8 @@ export interface DurableState {
   readonly vote: string | undefined
   readonly termMaster: string | undefined
   readonly generation: number
+  /** On a view. */
+  readonly view?: { readonly kept: readonly string[] }
 }
 
 export class DiskLog {

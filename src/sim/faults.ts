@@ -4,6 +4,7 @@
 
 import type { Prng } from '../base/prng.ts'
 import { usualDiskSpeed } from '../env/simulated/simulated-machine.ts'
+import { BelowFaults } from './below-faults.ts'
 import { DiskFaults } from './disk-faults.ts'
 import { FaultTools } from './fault-tools.ts'
 import { NetworkFaults } from './network-faults.ts'
@@ -11,6 +12,7 @@ import { goodLink, type LinkFaults } from './network-link.ts'
 import { Operator } from './operator.ts'
 import type { SimSite } from './site.ts'
 import { SiteFaults } from './site-faults.ts'
+import type { RunKind } from './stage.ts'
 import type { World } from './world.ts'
 
 interface Kind {
@@ -72,8 +74,23 @@ const kinds: readonly Kind[] = [
   { name: 'wipe', gapMsMin: 20_000, gapMsMax: 90_000, chance: 0.15, strike: (f) => f.disks.wipe() },
 ]
 
+/** Beside them, where sites follow by hand. */
+const kindsBelow: readonly Kind[] = [
+  { name: 'reattach', gapMsMin: 1000, gapMsMax: 20_000, chance: 0.6, strike: (f) => f.below.reattach() },
+  { name: 'strand', gapMsMin: 2000, gapMsMax: 20_000, chance: 0.6, strike: (f) => f.network.strand() },
+  { name: 'unserve', gapMsMin: 3000, gapMsMax: 30_000, chance: 0.3, strike: (f) => f.below.stopServing() },
+  { name: 'takeOver', gapMsMin: 1000, gapMsMax: 20_000, chance: 0.7, strike: (f) => f.below.takeOver() },
+  { name: 'tooMuch', gapMsMin: 2000, gapMsMax: 20_000, chance: 0.4, strike: (f) => f.below.askTooMuch() },
+]
+
+const kindsOf: Readonly<Record<RunKind, readonly Kind[]>> = {
+  group: kinds,
+  below: [...kinds, ...kindsBelow.filter(({ name }) => name !== 'takeOver')],
+  served: [...kinds, ...kindsBelow],
+}
+
 export interface FaultOptions {
-  /** Sites whose disks may ever be damaged or lost. */
+  /** Members whose disks may ever be damaged or lost. */
   readonly suspectsMax: number
   /** Kinds to turn on whatever is drawn, and none but these; for tests. */
   readonly only?: readonly string[]
@@ -84,6 +101,7 @@ export class Faults {
   readonly network: NetworkFaults
   readonly disks: DiskFaults
   readonly operator: Operator
+  readonly below: BelowFaults
   /** The kinds that this run has. */
   readonly names: string[] = []
   readonly #prng: Prng
@@ -104,6 +122,7 @@ export class Faults {
     this.network = new NetworkFaults(this.#tools)
     this.disks = new DiskFaults(this.#tools, { suspectsMax: options.suspectsMax })
     this.operator = new Operator(this.#tools)
+    this.below = new BelowFaults(this.#tools)
   }
 
   #drawLink(): LinkFaults {
@@ -129,7 +148,7 @@ export class Faults {
 
   start(): void {
     this.network.setLinks(this.#tools.usualLink)
-    for (const kind of kinds) {
+    for (const kind of kindsOf[this.#tools.world.settings.kind]) {
       const drawn = this.#prng.chance(kind.chance)
       const low = Math.log(kind.gapMsMin)
       const gapMs = Math.exp(low + this.#prng.fraction() * (Math.log(kind.gapMsMax) - low))

@@ -163,7 +163,7 @@ const removalMsMax = 2000
 
 export class LogIsKeptForReplicas implements SiteJudge {
   readonly name = 'log for replicas'
-  /** What a master has to keep, as it stood when anything moved last. */
+  /** What a site has to keep for those that it serves, as it stood when anything moved last. */
   readonly #kept: Map<SimSite, number | undefined> = new Map()
   /** The highest LSN that each site ever had: nobody sends it that again. */
   readonly #highest: Map<string, number> = new Map()
@@ -171,11 +171,14 @@ export class LogIsKeptForReplicas implements SiteJudge {
   moved(sight: Sight, bench: BenchView): void {
     const { now, before, isNew, site } = sight
     if (now.last.lsn > (this.#highest.get(site.name) ?? 0)) this.#highest.set(site.name, now.last.lsn)
-    if (!isNew && now.reign !== undefined && now.firstLsn > before.firstLsn) this.#judgeReplicas(sight, bench)
+    const serves = now.reign !== undefined || site.db?.site.core.isServingInTurn === true
+    if (!isNew && serves && now.firstLsn > before.firstLsn && now.generation === before.generation) {
+      this.#judgeReplicas(sight, bench)
+    }
     const needed = site.db?.site.retainFrom()
     const neededBefore = this.#kept.get(site)
     this.#kept.set(site, needed)
-    if (isNew || now.reign === undefined || now.generation !== before.generation) return
+    if (isNew || !serves || now.generation !== before.generation) return
     if (now.last.lsn !== before.last.lsn) this.#judgeBound(sight, bench, needed)
     if (now.firstLsn <= before.firstLsn || needed === undefined || neededBefore === undefined) return
     // What is needed rises between two looks, and falls when a replica attaches while segments are being removed: that

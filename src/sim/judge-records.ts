@@ -178,6 +178,7 @@ export class AcknowledgedStays implements SiteJudge {
     const holders: string[] = []
     let counted = 0
     for (const [site, sight] of bench.sights) {
+      if (!site.isMember) continue
       if (membership !== undefined && !membership.members.some((member) => member.site === site.name))
         continue
       counted++

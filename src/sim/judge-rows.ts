@@ -4,7 +4,7 @@
 import type { Lsn } from '../base/lsn.ts'
 import type { Overlay } from '../store/overlay.ts'
 import type { Ledger, RowsSum } from './ledger.ts'
-import { addToSum, rowSumOf } from './ledger.ts'
+import { addToSum, isKept, nameOfKept, rowSumOf } from './ledger.ts'
 import type { BenchView, Sight, SiteJudge } from './sight.ts'
 
 export class RowsFollowTheLog implements SiteJudge {
@@ -16,6 +16,10 @@ export class RowsFollowTheLog implements SiteJudge {
     string,
     RowsSum & { readonly site: string; readonly lsn: number; readonly crc: number }
   > = new Map()
+  /** Of the partial views that were seen; undefined: every store. */
+  readonly #filters: Map<string, readonly string[] | undefined> = new Map([
+    [nameOf(0, 0, undefined), undefined],
+  ])
   #compared = 0
 
   moved(sight: Sight, bench: BenchView): void {
@@ -30,12 +34,13 @@ export class RowsFollowTheLog implements SiteJudge {
     if (content?.meta === undefined || content.meta.appliedLsn < content.meta.readableLsn) return
     const { appliedLsn: lsn, appliedCrc: crc } = content.meta
     const found = this.#sumOf(content.rows)
-    const name = `${lsn}/${crc}`
+    const name = nameOf(lsn, crc, site.keptStores)
     const seen = this.#seen.get(name)
     if (seen === undefined) {
       this.#seen.set(name, { ...found, site: site.name, lsn, crc })
+      if (site.keptStores !== undefined) this.#filters.set(nameOf(0, 0, site.keptStores), site.keptStores)
       if (bench.ledger.permanentCrc(lsn) === crc) {
-        this.#compare(bench, { ...found, site: site.name, lsn }, bench.ledger.rowsAt(lsn))
+        this.#compare(bench, { ...found, site: site.name, lsn }, bench.ledger.rowsAt(lsn, site.keptStores))
       }
     } else this.#compare(bench, { ...found, site: site.name, lsn }, seen, seen.site)
   }
@@ -74,9 +79,16 @@ export class RowsFollowTheLog implements SiteJudge {
   }
 
   #compareAt(bench: BenchView, ledger: Ledger, lsn: number): void {
-    const seen = this.#seen.get(`${lsn}/${ledger.permanentCrc(lsn)}`)
-    if (seen !== undefined) this.#compare(bench, seen, ledger.rowsAt(lsn))
+    for (const kept of this.#filters.values()) {
+      const seen = this.#seen.get(nameOf(lsn, ledger.permanentCrc(lsn), kept))
+      if (seen !== undefined) this.#compare(bench, seen, ledger.rowsAt(lsn, kept))
+    }
   }
+}
+
+/** What is kept of the state at a record. */
+function nameOf(lsn: number, crc: number | undefined, kept: readonly string[] | undefined): string {
+  return `${lsn}/${crc}/${nameOfKept(kept)}`
 }
 
 /** What readers of a site see, rows and what stands in front of them, is what some prefix of the log makes. */
@@ -95,9 +107,10 @@ export class ReadersSeeAPrefix implements SiteJudge {
     const rows = site.stores.contentOf(site.db?.site.engine.folder.storePath(now.generation) ?? '')?.rows
     if (rows === undefined) return
     const readableLsn = Math.max(now.committedLsn, now.appliedLsn) as Lsn
-    const seen = this.#seen(bench, { rows, overlay: parts.overlay, readableLsn })
+    const { keptStores } = site
+    const seen = this.#seen(bench, { rows, overlay: parts.overlay, readableLsn, keptStores })
     for (let lsn = now.appliedLsn; lsn <= Math.max(now.appliedLsn, now.committedLsn); lsn++) {
-      const expected = ledger.rowsAt(lsn)
+      const expected = ledger.rowsAt(lsn, keptStores)
       if (expected?.rows === seen.rows && expected.sum === seen.sum) return
     }
     bench.violate(
@@ -108,11 +121,17 @@ export class ReadersSeeAPrefix implements SiteJudge {
 
   #seen(
     bench: BenchView,
-    from: { rows: ReadonlyMap<string, Uint8Array>; overlay: Overlay; readableLsn: Lsn },
+    from: {
+      rows: ReadonlyMap<string, Uint8Array>
+      overlay: Overlay
+      readableLsn: Lsn
+      keptStores: readonly string[] | undefined
+    },
   ): RowsSum {
     let sum = 0
     let count = 0
     for (const key of bench.ledger.keys) {
+      if (!isKept(key, from.keptStores)) continue
       const version = from.overlay.getAt(key, from.readableLsn)
       const value = version === undefined ? from.rows.get(key) : version.value
       if (value === undefined) continue

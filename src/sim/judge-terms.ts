@@ -132,7 +132,9 @@ export class TermsAndVotes implements SiteJudge {
       this.#judgeChoice(bench, { site, to, term: sent.forTerm })
     }
     if (sent.type === 'handover') this.#voted(bench, { site, to, told, term: sent.term })
-    if (sent.type === 'ack' && !sent.busy) this.#once(bench, { site, to, term: sent.term, of: told.acks })
+    // Whoever follows by hand may go from its master to a site that passes the same log on, where it counts for nothing.
+    if (sent.type === 'ack' && !sent.busy && site.follows === undefined)
+      this.#once(bench, { site, to, term: sent.term, of: told.acks })
   }
 
   #voted(bench: BenchView, vote: { site: SimSite; to: string; told: Told; term: number }): void {

@@ -4,6 +4,7 @@
 // A judge that finds something says what, in words that stand by themselves, and the run ends there: the first fault is
 // the one to look at. The judges keep state, so each run has its own.
 
+import { NobodyBelowVotes, OnlyPermanentGoesBelow, PartialViewsKnowWhatTheyKeep } from './judge-below.ts'
 import { HistoriesAreLinearisable, ReadsFollowTheLog } from './judge-clients.ts'
 import {
   HeirsHaveEverything,
@@ -48,6 +49,9 @@ export function createJudges(): Judge[] {
       new LeasesExclude(),
       new LogIsKeptForReplicas(),
       new SitesStartAgain(),
+      new OnlyPermanentGoesBelow(),
+      new NobodyBelowVotes(),
+      new PartialViewsKnowWhatTheyKeep(),
       new RowsFollowTheLog(),
       new ReadersSeeAPrefix(),
       new QueuesAreBounded(),
@@ -103,6 +107,7 @@ export class Bench implements Judge {
 
   #open(view: BenchView): void {
     this.#isOpen = true
+    for (const { keptStores } of view.world.sites) if (keptStores !== undefined) this.ledger.watch(keptStores)
     for (const judge of this.#judges) judge.begin?.(view)
   }
 

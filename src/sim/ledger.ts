@@ -4,11 +4,14 @@
 // A record is named by its LSN and its checksum, which covers all before it. What the rows should be is worked out here
 // from the records alone, along the one chain that is permanent, by code that shares nothing with the applier.
 
+import { assert } from '../base/assert.ts'
 import type { RecordPlace } from '../base/batch.ts'
 import { crc32 } from '../base/checksum.ts'
+import { splitWholeKey } from '../database/key-space.ts'
+import { isSystemKey } from '../database/system-keys.ts'
 import { hasWrites, readU32, recordField, recordHeaderBytes, recordKind } from '../log/record-format.ts'
 import { eachWrite } from '../log/record-reader.ts'
-import { keyText } from '../store/key-text.ts'
+import { keyBytes, keyText } from '../store/key-text.ts'
 
 /** One write: the key as the store has it, and a name for its row; undefined: deleted. */
 export type LedgerWrite = readonly [key: string, rowSum: number | undefined]
@@ -45,7 +48,8 @@ export class Ledger {
   readonly #records: Map<string, LedgerRecord> = new Map()
   /** The checksum of each permanent record, from LSN 1 on, as far as it is known. */
   readonly #chain: number[] = [0]
-  readonly #sums: RowsSum[] = [{ rows: 0, sum: 0 }]
+  /** What the rows are after each, by what is kept of them. */
+  readonly #tallies: Map<string, Tally> = new Map([[nameOfKept(undefined), new Tally(undefined)]])
   readonly #rows: Map<string, number> = new Map()
   /** Every key that any record ever wrote, as the store has it. */
   readonly keys: Set<string> = new Set()
@@ -115,9 +119,15 @@ export class Ledger {
     return crc === undefined ? undefined : this.get({ lsn, crc })
   }
 
-  /** What the rows are after a permanent record. */
-  rowsAt(lsn: number): RowsSum | undefined {
-    return this.#sums[lsn]
+  /** Some site keeps these stores only: its rows will be asked for. Before the first record. */
+  watch(stores: readonly string[]): void {
+    assert(this.permanentLsn === 0, 'what is kept is known from the beginning')
+    this.#tallies.set(nameOfKept(stores), new Tally(stores))
+  }
+
+  /** What the rows are after a permanent record, of all stores or of some that are watched. */
+  rowsAt(lsn: number, stores?: readonly string[]): RowsSum | undefined {
+    return this.#tallies.get(nameOfKept(stores))?.sums[lsn]
   }
 
   /**
@@ -154,19 +164,55 @@ export class Ledger {
   }
 
   #append(record: LedgerRecord): void {
-    let { sum } = this.#sums.at(-1) as RowsSum
+    for (const tally of this.#tallies.values()) tally.begin()
     for (const [key, rowSum] of record.writes) {
       const before = this.#rows.get(key)
-      if (before !== undefined) sum = (sum - before + sumRange) % sumRange
       if (rowSum === undefined) this.#rows.delete(key)
-      else {
-        this.#rows.set(key, rowSum)
-        sum = addToSum(sum, rowSum)
-      }
+      else this.#rows.set(key, rowSum)
+      for (const tally of this.#tallies.values()) tally.change(key, before, rowSum)
     }
     this.#chain.push(record.place.crc)
-    this.#sums.push({ rows: this.#rows.size, sum })
   }
+}
+
+/** What the rows are after each record of the chain, or those of some stores. */
+class Tally {
+  readonly sums: RowsSum[] = [{ rows: 0, sum: 0 }]
+  readonly #stores: readonly string[] | undefined
+
+  constructor(stores: readonly string[] | undefined) {
+    this.#stores = stores
+  }
+
+  begin(): void {
+    this.sums.push(this.sums.at(-1) as RowsSum)
+  }
+
+  change(key: string, before: number | undefined, after: number | undefined): void {
+    if (!isKept(key, this.#stores)) return
+    let { rows, sum } = this.sums.at(-1) as RowsSum
+    if (before !== undefined) {
+      sum = (sum - before + sumRange) % sumRange
+      rows--
+    }
+    if (after !== undefined) {
+      sum = addToSum(sum, after)
+      rows++
+    }
+    this.sums[this.sums.length - 1] = { rows, sum }
+  }
+}
+
+/** For what a site keeps: none of the stores is something else than the unnamed one. */
+export function nameOfKept(stores: readonly string[] | undefined): string {
+  return stores === undefined ? 'all' : JSON.stringify(stores)
+}
+
+/** Whether a row, by its key as the store has it, is one of these stores, or of the database itself. */
+export function isKept(key: string, stores: readonly string[] | undefined): boolean {
+  if (stores === undefined) return true
+  const bytes = keyBytes(key)
+  return isSystemKey(bytes) || stores.includes(splitWholeKey(bytes).storeName)
 }
 
 function nameOf(place: { readonly lsn: number; readonly crc: number }): string {

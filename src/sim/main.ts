@@ -16,8 +16,10 @@ import {
   SeedWorkers,
   serveTasks,
 } from './seed-workers.ts'
+import { type RunKind, runKinds } from './stage.ts'
 
 const usage = `usage: npm run sim -- [--seeds 100] [--first 1] [options]
+  --kind K          group; below: with sites that hang below it; served: a master by hand (by the seed)
   --sites 3|5|7     sites of the group (drawn from the seed)
   --seconds S       length of the phase in which things break, in simulated seconds (120)
   --jobs N          seeds at a time (as many as there are processors)
@@ -104,6 +106,7 @@ function replayLine(seed: number, settings: Settings): string {
   const known = settings.regressions ? regressionSeeds.find((each) => each.seed === seed) : undefined
   const run: SeedSettings = { ...settings.run, ...known }
   const options: string[] = [`--seeds 1 --first ${seed}`]
+  if (run.kind !== undefined) options.push(`--kind ${run.kind}`)
   if (run.sites !== undefined) options.push(`--sites ${run.sites}`)
   if (run.simulatedMs !== undefined) options.push(`--seconds ${run.simulatedMs / 1000}`)
   if (run.faults !== undefined) options.push(`--faults ${run.faults.join(',')}`)
@@ -163,6 +166,7 @@ function readSettings(): Settings | undefined {
       options: {
         seeds: { type: 'string', default: '100' },
         first: { type: 'string', default: '1' },
+        kind: { type: 'string' },
         sites: { type: 'string' },
         seconds: { type: 'string' },
         jobs: { type: 'string' },
@@ -180,8 +184,9 @@ function readSettings(): Settings | undefined {
       console.log(usage)
       return undefined
     }
-    const { sites, seconds, jobs, faults, paranoid } = values
+    const { kind, sites, seconds, jobs, faults, paranoid } = values
     const run: { -readonly [Key in keyof SeedSettings]: SeedSettings[Key] } = { paranoid }
+    if (kind !== undefined) run.kind = runKind(kind)
     if (sites !== undefined) run.sites = groupSize(sites)
     if (seconds !== undefined) run.simulatedMs = wholeNumber('seconds', seconds) * 1000
     if (faults !== undefined) run.faults = faults.split(',')
@@ -208,6 +213,12 @@ function wholeNumber(name: string, text: string): number {
   const value = Number(text)
   if (Number.isSafeInteger(value) && value > 0) return value
   throw new TypeError(`--${name} takes a whole number, not ${text}`)
+}
+
+function runKind(text: string): RunKind {
+  const kind = runKinds.find((each) => each === text)
+  if (kind !== undefined) return kind
+  throw new TypeError(`--kind takes ${runKinds.join(', ')}`)
 }
 
 function groupSize(text: string): 3 | 5 | 7 {

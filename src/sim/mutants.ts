@@ -4,8 +4,12 @@
 //
 // A change that no longer fits its source is an error, so that no planted bug can vanish unnoticed.
 
+import type { RunKind } from './stage.ts'
+
 export interface Mutant {
   readonly name: string
+  /** The runs that it is looked for in. Default: groups alone. */
+  readonly kind?: RunKind
   /** Which promise it breaks, and what real systems did the same. */
   readonly why: string
   /** Under `src/`. */
@@ -433,5 +437,100 @@ export const mutants: readonly Mutant[] = [
     file: 'group/membership-keeper.ts',
     find: 'return core.hasPermanentInReign && core.permanentLsn >= core.membership.lsn',
     replace: 'return true',
+  },
+  // ---- sites that serve in their turn
+  {
+    name: 'relay-passes-on-at-once',
+    kind: 'below',
+    why: 'what goes below is on the disk of the one in the middle, and may yet be taken back',
+    file: 'replication/relayed-log.ts',
+    find: 'return Math.min(this.#state.permanentLsn, this.#state.durableLsn) as Lsn',
+    replace: 'return this.#state.durableLsn',
+  },
+  {
+    name: 'relay-before-its-own-disk',
+    kind: 'below',
+    why: 'what goes below is permanent, and not yet on the disk of the one in the middle',
+    file: 'replication/relayed-log.ts',
+    find: 'return Math.min(this.#state.permanentLsn, this.#state.durableLsn) as Lsn',
+    replace: 'return Math.min(this.#state.permanentLsn, this.#state.last.lsn) as Lsn',
+  },
+  {
+    name: 'relay-keeps-undone-batches',
+    kind: 'below',
+    why: 'records that were undone in the middle are sent below in place of those that took theirs',
+    file: 'replication/relay.ts',
+    find: `    this.#log.rewound(place)
+    this.serving.feed.forget()`,
+    replace: '    this.#log.rewound(place)',
+  },
+  {
+    name: 'relay-keeps-undone-ends',
+    kind: 'below',
+    why: 'the one in the middle does not hear of a rewind above it, and passes on by places that are undone',
+    file: 'replication/relay.ts',
+    find: `    this.#log.rewound(place)
+    this.serving.feed.forget()`,
+    replace: '    this.serving.feed.forget()',
+  },
+  {
+    name: 'relay-undoes-what-may-count',
+    kind: 'below',
+    why: 'a site with more than the one in the middle knows to be permanent is told to undo it',
+    file: 'replication/relay.ts',
+    find: 'if (join.last.lsn <= last.lsn) return undefined',
+    replace: 'if (join.last.lsn >= 0) return undefined',
+  },
+  {
+    name: 'relay-hides-its-route',
+    kind: 'below',
+    why: 'nobody below learns whom the log comes through: sites that follow each other in a circle do for ever',
+    file: 'replication/relay.ts',
+    find: 'const above = source?.via ?? noSites',
+    replace: 'const above = noSites',
+  },
+  {
+    name: 'relay-trims-what-is-needed',
+    kind: 'below',
+    why: 'a site that is no master keeps no log for those that it serves',
+    file: 'group/site.ts',
+    find: '    return this.#retainFrom',
+    replace: '    return this.isWriter ? this.#retainFrom : undefined',
+  },
+  {
+    name: 'relay-speaks-for-the-old-master',
+    kind: 'below',
+    why: 'a new term is known below before its master is, and the old master taken for it',
+    file: 'replication/replica.ts',
+    find: `      return term > this.#term ? ignore('the master of the new term is not known yet') : undefined`,
+    replace: `      if (term > this.#term) this.#adopt(term, before.site)
+      return undefined`,
+  },
+  // ---- views
+  {
+    name: 'view-keeps-every-record',
+    kind: 'below',
+    why: 'a partial view stores the rows of records that its filter keeps out',
+    file: 'store/applier.ts',
+    find: 'if (filter === undefined || filter.keeps(key)) batch.write(key, value)',
+    replace: 'if (filter === undefined || filter.keeps(key) || key.length > 0) batch.write(key, value)',
+  },
+  {
+    name: 'view-keeps-every-row',
+    kind: 'below',
+    why: 'a partial view stores the rows of snapshots that its filter keeps out',
+    file: 'group/snapshot-staging.ts',
+    find: 'if (rowFilter === undefined || rowFilter.keeps(key)) writes.push({ key, value })',
+    replace:
+      'if (rowFilter === undefined || rowFilter.keeps(key) || key.length > 0) writes.push({ key, value })',
+  },
+  {
+    name: 'view-forgets-its-answers',
+    kind: 'below',
+    why: 'rows are stored before the disk knows that their store is kept',
+    file: 'store/applier.ts',
+    find: `    if (filter !== undefined) await filter.settle()
+`,
+    replace: '',
   },
 ]

@@ -112,6 +112,22 @@ export class NetworkFaults {
     return true
   }
 
+  /**
+   * The master is cut off with sites that are no members: what it writes comes to them, becomes permanent nowhere, and is
+   * undone when another master is found.
+   */
+  strand(): boolean {
+    const { prng, world } = this.#tools
+    const master = world.livingSites.find((site) => site.isAwake && site.isMaster)
+    if (master === undefined) return false
+    const followers = world.livingSites.filter((site) => !site.isMember && prng.chance(0.8))
+    const ms = world.settings.electionTimeoutMs * (1 + 3 * prng.fraction())
+    const inside = [master, ...followers]
+    this.#tools.tell(`strand ${inside.map((site) => site.name)} for ${Math.round(ms)} ms`)
+    this.#isolateFor(ms, ...inside)
+    return true
+  }
+
   /** From all the others, not from each other. */
   #isolateFor(ms: number, ...inside: readonly SimSite[]): void {
     const outside = this.#tools.world.livingSites.filter((each) => !inside.includes(each))

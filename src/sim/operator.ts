@@ -77,7 +77,14 @@ export class Operator {
       site.isReplaced = true
       const name = `${site.name.slice(0, 1)}${++this.#replacements + 1}`
       this.#tools.tell(`${name} takes the place of ${site.name} (${site.refusal?.code})`)
-      const added = world.addSite({ name, founds: false, rate: 1, priority: 100 })
+      const { follows } = site
+      const added = world.addSite({
+        name,
+        founds: false,
+        rate: 1,
+        priority: 100,
+        ...(follows === undefined ? {} : { follows }),
+      })
       for (const other of world.sites) {
         if (other === added) continue
         world.network.link(added.name, other.name).faults = usualLink

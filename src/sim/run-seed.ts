@@ -1,17 +1,20 @@
 // One run: a group of the real code, its clients, its faults, and the judges, all from one seed. First the safety
 // phase, in which anything may break; then a majority is made well, and has to go on and to agree within a stated time.
 
-import type { Prng } from '../base/prng.ts'
+import { Prng } from '../base/prng.ts'
+import { drawBelow, drawServed, isRooted, storesBelow } from './cascade.ts'
 import { Clients, type LoadSettings } from './clients.ts'
 import { Faults } from './faults.ts'
 import type { SimReport } from './history.ts'
 import { runSettling } from './settle.ts'
 import type { SimSite } from './site.ts'
-import type { GroupSettings } from './stage.ts'
+import type { GroupSettings, RunKind } from './stage.ts'
 import { type Judge, World } from './world.ts'
 
 export interface RunSeedOptions {
   readonly seed: number
+  /** Default: by the seed; every fourth one has sites below its group. */
+  readonly kind?: RunKind
   /** Default: drawn; mostly three. */
   readonly sites?: 3 | 5 | 7
   /** Of the safety phase. Default 120,000. */
@@ -29,6 +32,8 @@ export interface RunSeedOptions {
 export const foundingMsMax = 20_000
 /** After this a majority that is well must have committed a write that was made after it became so. */
 export const progressMsMax = 10_000
+/** The same where nobody elects a master, and an operator has to see to it. */
+export const progressByHandMsMax = 30_000
 /** After this all sites that are well must have the same state. */
 export const convergenceMsMax = 60_000
 
@@ -47,7 +52,7 @@ class Run {
     this.#options = options
     this.#world = new World({
       seed: options.seed,
-      settings: (prng) => drawSettings(prng, options.sites),
+      settings: (prng) => drawSettings(prng, options),
       judges: options.judges ?? [],
       trace: options.trace,
       copiesMessages: options.paranoid ?? false,
@@ -56,7 +61,8 @@ class Run {
     this.#prng = world.prng.fork()
     const prng = this.#prng
     const skewed = prng.chance(0.5)
-    for (let i = 0; i < world.settings.sites; i++) {
+    const { kind, sites } = world.settings
+    for (let i = 0; i < (kind === 'served' ? 0 : sites); i++) {
       world.addSite({
         name: String.fromCharCode(97 + i),
         founds: i === 0 && world.settings.foundedBy === 'first',
@@ -64,11 +70,32 @@ class Run {
         rate: skewed ? 0.9 + prng.fraction() * 0.2 : 1,
       })
     }
+    if (kind !== 'group') this.#addFollowers(new Prng(options.seed).fork())
     this.#clients = new Clients(world, drawLoad(prng))
     this.#faults = new Faults(world, {
-      suspectsMax: (world.settings.sites - 1) >> 1,
+      // By hand nobody is told that a site has lost its disk: whoever brings one back that has counted loses commits.
+      suspectsMax: kind === 'served' ? 0 : (sites - 1) >> 1,
       ...(options.faults === undefined ? {} : { only: options.faults }),
     })
+  }
+
+  #addFollowers(prng: Prng): void {
+    const { kind, sites } = this.#world.settings
+    const plans = kind === 'below' ? drawBelow(prng) : drawServed(prng, sites)
+    const rate = (): number => (prng.chance(0.3) ? 0.9 + prng.fraction() * 0.2 : 1)
+    for (const [i, { name, follows }] of plans.entries()) {
+      this.#world.addSite({
+        name,
+        follows,
+        founds: kind === 'served' && i === 0,
+        priority: 100,
+        rate: rate(),
+      })
+    }
+  }
+
+  get #isServed(): boolean {
+    return this.#world.settings.kind === 'served'
   }
 
   run(): SimReport {
@@ -99,16 +126,20 @@ class Run {
   #found(): void {
     const world = this.#world
     world.tell('setup', JSON.stringify(world.settings))
-    for (const site of world.sites) site.start()
-    const { length } = world.sites
+    const { members } = world
+    for (const site of members) site.start()
+    const { length } = members
     const isComplete = (): boolean =>
-      world.sites.every((site) => site.state === 'up' && site.group?.members.length === length)
+      this.#isServed
+        ? isConverged(members)
+        : members.every((site) => site.state === 'up' && site.group?.members.length === length)
     if (!world.runTo(world.nowMs + foundingMsMax, isComplete)) {
       world.violate(
         'progress',
-        `the group was not complete ${foundingMsMax} ms after its start: ${describe(world.sites)}`,
+        `the group was not complete ${foundingMsMax} ms after its start: ${describe(members)}`,
       )
     }
+    for (const site of world.sites) site.start()
   }
 
   #safetyPhase(): void {
@@ -121,6 +152,7 @@ class Run {
       world.runTo(Math.min(endMs, world.nowMs + 1000))
       this.#faults.operator.replaceLost()
       this.#faults.operator.removeLost()
+      if (this.#isServed) this.#faults.below.promoteHeir()
     }
   }
 
@@ -137,20 +169,25 @@ class Run {
     const healedMs = world.nowMs
     let seen = world.acknowledged.length
     const progressed = (): boolean => {
+      if (this.#isServed) this.#faults.below.promoteHeir()
       while (seen < world.acknowledged.length) {
         if ((world.acknowledged[seen++]?.operation.invokedAt ?? 0) >= healedMs) return true
       }
       return false
     }
-    if (!world.runTo(healedMs + progressMsMax, progressed)) {
+    const withinMs = this.#isServed ? progressByHandMsMax : progressMsMax
+    if (!world.runTo(healedMs + withinMs, progressed)) {
       world.violate(
         'progress',
-        `no commit within ${progressMsMax} ms after ${well.map((site) => site.name)} were well`,
+        `no commit within ${withinMs} ms after ${well.map((site) => site.name)} were well`,
       )
     }
     world.runTo(world.nowMs + 2000)
     this.#clients.stop()
-    if (!world.runTo(healedMs + convergenceMsMax, () => isConverged(well))) {
+    const isQuiet = (): boolean =>
+      isConverged(well) &&
+      well.every((site) => site.isMember || site.state === 'lost' || isRooted(site, well))
+    if (!world.runTo(healedMs + convergenceMsMax, isQuiet)) {
       world.violate('convergence', `not the same state everywhere: ${describe(well)}`)
     }
     world.tell('heal', `converged after ${Math.round(world.nowMs - healedMs)} ms`)
@@ -161,12 +198,14 @@ class Run {
   /** A minority that stays cut off, or nobody. */
   #chooseLeft(): Set<SimSite> {
     const left = new Set<SimSite>()
+    // Where nobody elects, the one that is left out may be the master.
+    if (this.#isServed) return left
     if (this.#prng.chance(0.6)) return left
     // A site whose disk was damaged or lost may yet be turned away: it is as good as gone.
-    const { sites, settings } = this.#world
-    const gone = sites.filter((site) => site.isSuspect).length
+    const { members, settings } = this.#world
+    const gone = members.filter((site) => site.isSuspect).length
     const countMax = ((settings.sites - 1) >> 1) - gone
-    for (let i = 0; i < countMax; i++) left.add(this.#prng.pick(sites))
+    for (let i = 0; i < countMax; i++) left.add(this.#prng.pick(members))
     return left
   }
 
@@ -193,10 +232,13 @@ class Run {
   }
 }
 
-function drawSettings(prng: Prng, sites: 3 | 5 | 7 | undefined): GroupSettings {
-  const count = sites ?? prng.pick([3, 3, 3, 3, 3, 3, 5, 5, 5, 7])
+function drawSettings(prng: Prng, { seed, kind = usualKind(seed), sites }: RunSeedOptions): GroupSettings {
+  // What hangs below a group does not depend on its size.
+  const count = sites ?? (kind !== 'group' ? 3 : prng.pick([3, 3, 3, 3, 3, 3, 5, 5, 5, 7]))
   const differ = prng.chance(0.3)
   const settings = {
+    kind,
+    stores: kind === 'group' ? [''] : storesBelow,
     sites: count,
     heartbeatMs: 100,
     ackTimeoutMs: prng.pick([1000, 3000, 10_000]),
@@ -210,7 +252,12 @@ function drawSettings(prng: Prng, sites: 3 | 5 | 7 | undefined): GroupSettings {
     leaseMs: prng.pick([0, 0, 200, 1000]),
   }
   // A lease that ends long before its master gives up, or long after.
-  return { ...settings, electionTimeoutMs: settings.leaseMs === 200 ? 600 : 300 }
+  const leaseMs = kind === 'served' ? 0 : settings.leaseMs
+  return { ...settings, leaseMs, electionTimeoutMs: leaseMs === 200 ? 600 : 300 }
+}
+
+function usualKind(seed: number): RunKind {
+  return seed % 4 === 0 ? 'below' : 'group'
 }
 
 function drawLoad(prng: Prng): LoadSettings {

@@ -7,7 +7,7 @@ import { createJudges } from './judges.ts'
 import { type RunSeedOptions, runSeed } from './run-seed.ts'
 
 /** What a run needs to know beside its seed. */
-export type SeedSettings = Pick<RunSeedOptions, 'sites' | 'simulatedMs' | 'paranoid' | 'faults'>
+export type SeedSettings = Pick<RunSeedOptions, 'kind' | 'sites' | 'simulatedMs' | 'paranoid' | 'faults'>
 
 export interface SeedTask {
   readonly seed: number

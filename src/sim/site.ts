@@ -13,9 +13,10 @@ import type { Database } from '../group/database.ts'
 import type { Group } from '../group/group.ts'
 import { openIn } from '../group/open.ts'
 import { TransportRegistry } from '../transport/registry.ts'
+import { Follower } from './follower.ts'
 import { enterGroup } from './member.ts'
 import { SimulatedStores } from './simulated-store.ts'
-import type { Stage } from './stage.ts'
+import type { Follows, Stage } from './stage.ts'
 
 /** `kill`: the process only. `power`: the machine. `wipe`: the machine, and its disk is lost. */
 export type CrashKind = 'kill' | 'power' | 'wipe'
@@ -34,6 +35,8 @@ export interface SimSiteOptions {
   /** Founds the group, where nothing is known of one. */
   readonly founds: boolean
   readonly priority: number
+  /** Left out: it is one of the group. */
+  readonly follows?: Follows
   /** Called before anything runs on it. */
   readonly onRun: () => void
 }
@@ -48,6 +51,9 @@ export class SimSite {
   /** In use; of a process that runs and has opened it. */
   db: Database | undefined
   group: Group | undefined
+  /** What attaches it, where it is no member; of a process that runs. */
+  follower: Follower | undefined
+  readonly follows: Follows | undefined
   state: SiteState = 'down'
   /** Why it does not start. */
   refusal: CoterieError | undefined
@@ -82,6 +88,7 @@ export class SimSite {
     this.name = name
     this.founds = options.founds
     this.priority = options.priority
+    this.follows = options.follows
     this.rate = options.rate
     this.machine = new SimulatedMachine({
       clock: stage.clock,
@@ -114,6 +121,17 @@ export class SimSite {
   /** It runs, and is not held back. */
   get isAwake(): boolean {
     return this.host !== undefined && !this.host.paused
+  }
+
+  /** It votes, and counts. */
+  get isMember(): boolean {
+    return this.follows?.mayReign ?? true
+  }
+
+  /** The stores whose rows it keeps; undefined: all. */
+  get keptStores(): readonly string[] | undefined {
+    const view = this.follows?.view
+    return typeof view === 'object' ? view : undefined
   }
 
   /** It takes itself for the master. */
@@ -160,20 +178,42 @@ export class SimSite {
         retain: { bytes: settings.retainBytes },
         cacheBytes: 65_536,
       },
-      { asReplica: false },
+      { asReplica: this.follows !== undefined && !this.founds },
     )
     this.db = db
     db.on('failed', (error) => this.#failed(error))
     if (this.#stage.isTold) this.#listen(db)
+    if (this.follows === undefined) await this.#enterGroup(db)
+    else await this.#follow(db, this.follows)
+    this.state = 'up'
+    this.wasUp = true
+    this.founds = false
+  }
+
+  async #enterGroup(db: Database): Promise<void> {
     this.group = await enterGroup({
       db,
       site: this,
       stage: this.#stage,
       onRefused: (cause) => this.#turnedAway(cause),
     })
-    this.state = 'up'
-    this.wasUp = true
-    this.founds = false
+  }
+
+  async #follow(db: Database, follows: Follows): Promise<void> {
+    const follower = new Follower({
+      db,
+      site: this,
+      follows,
+      stage: this.#stage,
+      prng: this.#prng.fork(),
+      onRefused: (cause) => this.#turnedAway(cause),
+    })
+    this.follower = follower
+    db.site.events.on('core', (event) => {
+      if (event.kind === 'handedOver')
+        this.#stage.handedOver.push({ from: this.name, to: event.site, lsn: event.lsn })
+    })
+    await follower.begin()
   }
 
   #listen(db: Database): void {
@@ -296,6 +336,7 @@ export class SimSite {
   #gone(): void {
     this.db = undefined
     this.group = undefined
+    this.follower = undefined
     this.state = 'down'
   }
 

@@ -4,8 +4,30 @@ import type { Prng } from '../base/prng.ts'
 import type { VirtualClock } from '../env/simulated/virtual-clock.ts'
 import type { SimulatedNetwork } from './network.ts'
 
+/**
+ * What a run is of. group: a group that elects its master, and nobody else. below: with it sites that attach to its master
+ * or to each other, and are no members of it. served: no group, but a master that serves by its operator's hand, sites that
+ * follow it and may take its place, and views.
+ */
+export type RunKind = 'group' | 'below' | 'served'
+
+export const runKinds: readonly RunKind[] = ['group', 'below', 'served']
+
+/** How a site takes part that is no member of the group: attached to whoever serves, as its operator wants it. */
+export interface Follows {
+  /** Whom it is attached to where nothing is wrong, by name; undefined: the master, whoever that is. */
+  readonly above: string | undefined
+  /** It serves others in its turn. */
+  readonly serves: boolean
+  /** A view with all stores, or with these only. */
+  readonly view: 'none' | 'full' | readonly string[]
+  /** Its acks count, and it may become master: there is no group, and it is one of those that make up for one. */
+  readonly mayReign: boolean
+}
+
 /** How the group of a run is set up; drawn from its seed. */
 export interface GroupSettings {
+  readonly kind: RunKind
   readonly sites: number
   readonly heartbeatMs: number
   readonly electionTimeoutMs: number
@@ -21,6 +43,8 @@ export interface GroupSettings {
   readonly checkpointBytes: number
   /** How long a master's lease lasts; 0: the group has none. */
   readonly leaseMs: number
+  /** Where the rows of the clients are; '' is the unnamed store. */
+  readonly stores: readonly string[]
 }
 
 /** A master has given its place away. */
@@ -40,9 +64,13 @@ export interface Stage {
   readonly settings: GroupSettings
   /** Where sites can be asked for the group. */
   readonly seeds: readonly string[]
+  /** Where sites listen that serve in their turn. */
+  readonly relays: readonly string[]
   /** Whether anyone reads the story; say nothing costly if not. */
   readonly isTold: boolean
   readonly handedOver: HandedOver[]
+  /** Where a site listens, or the one that stands in for it. */
+  addressOf(name: string): string | undefined
   /** A line of the story. */
   tell(who: string, what: string): void
   /** Something of no one's doing struck. */

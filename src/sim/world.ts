@@ -8,7 +8,7 @@ import type { Operation, SimViolation } from './history.ts'
 import { SimulatedNetwork } from './network.ts'
 import { settle } from './settle.ts'
 import { SimSite } from './site.ts'
-import type { GroupSettings, HandedOver, Stage } from './stage.ts'
+import type { Follows, GroupSettings, HandedOver, Stage } from './stage.ts'
 
 /** Looks at the world, and calls `world.violate` when it finds what must not be. */
 export interface Judge {
@@ -88,12 +88,28 @@ export class World implements Stage {
 
   get clockSkew(): number {
     // A site that takes the place of a lost one runs at the true rate.
-    const rates = [1, ...this.sites.map((site) => site.rate)]
+    const rates = [1, ...this.members.map((site) => site.rate)]
     return Math.max(...rates) / Math.min(...rates)
   }
 
   get seeds(): readonly string[] {
-    return this.sites.filter((site) => site.state !== 'lost').map((site) => site.address)
+    return this.members.filter((site) => site.state !== 'lost').map((site) => site.address)
+  }
+
+  get relays(): readonly string[] {
+    return this.livingSites.filter((site) => site.follows?.serves === true).map((site) => site.address)
+  }
+
+  addressOf(name: string): string | undefined {
+    const site = this.site(name)
+    if (site?.isReplaced !== true) return site?.address
+    const heir = this.sites.find((each) => each.replaces === site)
+    return heir === undefined ? undefined : this.addressOf(heir.name)
+  }
+
+  /** Those that vote, or did until they were lost. */
+  get members(): SimSite[] {
+    return this.sites.filter((site) => site.isMember)
   }
 
   site(name: string): SimSite | undefined {
@@ -110,6 +126,7 @@ export class World implements Stage {
     readonly founds: boolean
     readonly rate: number
     readonly priority: number
+    readonly follows?: Follows
   }): SimSite {
     const site: SimSite = new SimSite({
       stage: this,

@@ -176,6 +176,8 @@ function sightOf(bench: TestBench, facts: SightFacts): Sight {
   const lines = (facts.lost ?? []).map((each) => JSON.stringify(each)).join('\n')
   Object.assign(site, {
     isSuspect,
+    isMember: true,
+    follows: undefined,
     state,
     refusal: { code: 'LOG_DAMAGED', message: 'damaged' },
     db: {
