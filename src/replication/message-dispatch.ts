@@ -177,9 +177,7 @@ export class MessageDispatch {
     if (message.type === 'refuse' || message.type === 'detach') return ignore('the session is not known')
     const state = this.#state
     if (message.term < state.term) return this.#staleMaster(from)
-    // Whoever is attached here is no second master, and passes on what it has from here.
-    const isBelow = master?.attachments.ofPeer(from) !== undefined
-    if (master !== undefined && message.term === state.term && !isBelow) {
+    if (master !== undefined && message.term === state.term && namesRival(message, state.site)) {
       this.#sawRival(undefined)
       return { kind: 'dupMaster' }
     }
@@ -213,4 +211,15 @@ export class MessageDispatch {
     this.#roles.seeTerm(message.term, message.site === '' ? undefined : message.site)
     return stepOk
   }
+}
+
+/**
+ * It speaks of another master. Whoever serves in its turn says whose log it passes on, and that may be this site's: only
+ * what names a master counts, and what comes with a session that is over may be a message of long ago.
+ */
+function namesRival(message: MasterMessage, site: string): boolean {
+  if (message.type === 'accept') return (message.route?.site ?? message.site) !== site
+  if (message.type !== 'heartbeat') return false
+  const { route } = message
+  return route === undefined || (route.site !== '' && route.site !== site)
 }

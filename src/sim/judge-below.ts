@@ -10,7 +10,7 @@ import { splitWholeKey } from '../database/key-space.ts'
 import { isSystemKey } from '../database/system-keys.ts'
 import { RecordChecker } from '../log/record-checker.ts'
 import { decodeMessage, messageTypeOf } from '../replication/message-codec.ts'
-import type { Accept, Append, MessageType } from '../replication/messages.ts'
+import type { Accept, Append, Join, MessageType } from '../replication/messages.ts'
 import { keyBytes } from '../store/key-text.ts'
 import type { Message } from './network-link.ts'
 import type { BenchView, Sight, SiteJudge } from './sight.ts'
@@ -31,14 +31,26 @@ export class OnlyPermanentGoesBelow implements SiteJudge {
   /** How far each master has called its log permanent, by term. The ledger asks no site whose disk was damaged. */
   readonly #told: Map<number, { readonly lsn: Lsn; readonly history: History }> = new Map()
 
+  /** By session: what was said of a log when it asked to be let in. An old Join may come again. */
+  readonly #joins: Map<number, Join> = new Map()
+
   begin(bench: BenchView): void {
     const { world } = bench
     world.network.observers.push({
       sent: (link, message): void => {
         const site = world.site(link.from)
-        if (site?.db?.site.core.isServingInTurn === true) this.#sent(bench, { site, to: link.to, message })
+        if (messageTypeOf(message.control) === 'join') this.#noteJoin(message)
+        else if (site?.db?.site.core.isServingInTurn === true)
+          this.#sent(bench, { site, to: link.to, message })
       },
     })
+  }
+
+  #noteJoin(message: Message): void {
+    const decoded = decodeMessage(message.control)
+    if (decoded.ok && decoded.message.type === 'join') {
+      this.#joins.set(decoded.message.session, decoded.message)
+    }
   }
 
   moved(sight: Sight): void {
@@ -81,10 +93,9 @@ export class OnlyPermanentGoesBelow implements SiteJudge {
   /** Whoever has more than is known to be permanent may have acknowledged it: it is not told to undo it. */
   #judgeRewind(bench: BenchView, told: { site: SimSite; to: string; sent: Accept }): void {
     const { site, to, sent } = told
-    const { world, ledger } = bench
-    const history = world.site(to)?.db?.site.core.history
+    const { ledger } = bench
     const lsn = (sent.agreedLsn + 1) as Lsn
-    const reign = history && entryAt(history, lsn)
+    const reign = entryAt(this.#joins.get(sent.session)?.history ?? [], lsn)
     if (reign === undefined) return
     const undone = ledger.find(lsn, reign.term)
     const permanent = ledger.permanentCrc(lsn)
