@@ -218,7 +218,7 @@ export class MessageDispatch {
  * what names a master counts, and what comes with a session that is over may be a message of long ago.
  */
 function namesRival(message: MasterMessage, site: string): boolean {
-  if (message.type === 'accept') return (message.route?.site ?? message.site) !== site
+  if (message.type === 'accept') return message.site !== site
   if (message.type !== 'heartbeat') return false
   const { route } = message
   return route === undefined || (route.site !== '' && route.site !== site)

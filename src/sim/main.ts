@@ -19,9 +19,9 @@ import {
 import { type RunKind, runKinds } from './stage.ts'
 
 const usage = `usage: npm run sim -- [--seeds 100] [--first 1] [options]
-  --kind K          group; below: with sites that hang below it; served: a master by hand (by the seed)
+  --kind K          group; below: with sites that hang below it; served: a master by hand (drawn from the seed)
   --sites 3|5|7     sites of the group (drawn from the seed)
-  --seconds S       length of the phase in which things break, in simulated seconds (120)
+  --seconds S       length of the phase in which things break, in simulated seconds (120; 60 where it is no group alone)
   --jobs N          seeds at a time (as many as there are processors)
   --faults a,b      these faults and no others (drawn from the seed)
   --trace           tells the story, line by line; one seed at a time

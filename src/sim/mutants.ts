@@ -506,7 +506,23 @@ export const mutants: readonly Mutant[] = [
     replace: `      if (term > this.#term) this.#adopt(term, before.site)
       return undefined`,
   },
+  {
+    name: 'reign-by-hand-not-committed',
+    kind: 'served',
+    why: 'a master that was started again reads as the newest what was committed before its last writes',
+    file: 'group/site.ts',
+    find: 'if (!core.mayBeDeposed && reignLsn !== undefined && engine.committedLsn >= reignLsn) return undefined',
+    replace: 'if (!core.mayBeDeposed) return undefined',
+  },
   // ---- views
+  {
+    name: 'view-counted',
+    kind: 'served',
+    why: 'the ack of a view makes up a quorum',
+    file: 'replication/voters.ts',
+    find: '    if (join.view) return false',
+    replace: '',
+  },
   {
     name: 'view-keeps-every-record',
     kind: 'below',

@@ -13,11 +13,11 @@ import { type Judge, World } from './world.ts'
 
 export interface RunSeedOptions {
   readonly seed: number
-  /** Default: by the seed; every fourth one has sites below its group. */
+  /** Default: by the seed; one in eight has sites below its group, and one has no group. */
   readonly kind?: RunKind
   /** Default: drawn; mostly three. */
   readonly sites?: 3 | 5 | 7
-  /** Of the safety phase. Default 120,000. */
+  /** Of the safety phase. Default 120,000; half of it where there are more sites than those of a group. */
   readonly simulatedMs?: number
   /** Takes the story, line by line. */
   readonly trace?: (line: string) => void
@@ -145,7 +145,7 @@ class Run {
   #safetyPhase(): void {
     const world = this.#world
     if (world.violation !== undefined) return
-    const endMs = world.nowMs + (this.#options.simulatedMs ?? 120_000)
+    const endMs = world.nowMs + (this.#options.simulatedMs ?? usualMs(world.settings.kind))
     this.#clients.start()
     this.#faults.start()
     while (world.nowMs < endMs && world.violation === undefined) {
@@ -257,7 +257,12 @@ function drawSettings(prng: Prng, { seed, kind = usualKind(seed), sites }: RunSe
 }
 
 function usualKind(seed: number): RunKind {
-  return seed % 4 === 0 ? 'below' : 'group'
+  return seed % 8 === 4 ? 'below' : seed % 8 === 0 ? 'served' : 'group'
+}
+
+/** Such runs cost as much as longer ones of a group. */
+function usualMs(kind: RunKind): number {
+  return kind === 'group' ? 120_000 : 60_000
 }
 
 function drawLoad(prng: Prng): LoadSettings {

@@ -10,8 +10,13 @@ import { BatchBuilder } from '../../src/log/batch-builder.ts'
 import { placeAt, placeBeforeAll, readU32, recordField, recordKind } from '../../src/log/record-format.ts'
 import type { Vote, VoteRequest } from '../../src/replication/group-messages.ts'
 import { encodeMessage } from '../../src/replication/message-codec.ts'
-import type { Ack, Message as CoreMessage } from '../../src/replication/messages.ts'
+import type { Ack, Message as CoreMessage, Join } from '../../src/replication/messages.ts'
 import type { Operation } from '../../src/sim/history.ts'
+import {
+  NobodyBelowVotes,
+  OnlyPermanentGoesBelow,
+  PartialViewsKnowWhatTheyKeep,
+} from '../../src/sim/judge-below.ts'
 import { HistoriesAreLinearisable, ReadsFollowTheLog } from '../../src/sim/judge-clients.ts'
 import {
   HeirsHaveEverything,
@@ -153,6 +158,10 @@ interface SightFacts {
   readonly retainFrom?: number
   readonly replicas?: readonly unknown[]
   readonly rows?: readonly Write[]
+  /** It follows by hand. */
+  readonly isBelow?: boolean
+  /** It is a partial view, with these stores. */
+  readonly keptStores?: readonly string[]
   readonly lost?: readonly { lsn: number; term: number }[]
 }
 
@@ -176,13 +185,19 @@ function sightOf(bench: TestBench, facts: SightFacts): Sight {
   const lines = (facts.lost ?? []).map((each) => JSON.stringify(each)).join('\n')
   Object.assign(site, {
     isSuspect,
-    isMember: true,
-    follows: undefined,
+    isMember: facts.isBelow !== true,
+    follows: facts.isBelow === true ? {} : undefined,
+    keptStores: facts.keptStores,
     state,
     refusal: { code: 'LOG_DAMAGED', message: 'damaged' },
     db: {
       site: {
-        core: { history, databaseId, membership: undefined },
+        core: {
+          history,
+          databaseId,
+          membership: undefined,
+          isServingInTurn: facts.isBelow === true && facts.keptStores === undefined,
+        },
         engine: { folder: { storePath: () => 'store' } },
         now: () => 10_000,
         retainFrom: () => facts.retainFrom,
@@ -814,6 +829,104 @@ describe('judges of what clients were told', () => {
       bench.facts.history.push(put(1, '1', { lsn: 2 }), put(2, '2', { lsn: 3 }), read(3, '2'), read(4, '1'))
       judge.atEnd(bench)
       assert.equal(bench.found.length, isRestarted ? 0 : 1)
+    }
+  })
+})
+
+describe('judges of those below', () => {
+  const begin = (base: RecordPlace): CoreMessage => ({
+    type: 'snapshotBegin',
+    session: 7,
+    term: 1 as Term,
+    base,
+    snapshotLsn: base.lsn,
+    snapshotReign: undefined,
+    history: [entry(1, 1, 'a')],
+    rowsEstimate: 0,
+    resumed: false,
+  })
+
+  test('what goes below is permanent, and on the disk of whoever passes it on', () => {
+    const bench = new TestBench()
+    const judge = new OnlyPermanentGoesBelow()
+    judge.begin(bench)
+    const [first, second] = bench.durable(recordsOf(placeBeforeAll, 1, ['a', [['k', '1']]]))
+    assert.ok(first !== undefined && second !== undefined)
+    bench.ledger.makePermanent(first)
+    sightOf(bench, { name: 'r', isBelow: true, diskLast: 1 })
+    bench.sent({ from: 'r', to: 'v', message: begin(first) })
+    assert.deepEqual(bench.found, [])
+    bench.sent({ from: 'r', to: 'v', message: begin(second) })
+    assert.match(bench.found[0] ?? '', /passes LSN 2 of term 1 on, which is not permanent \(1 is\)/)
+    bench.ledger.makePermanent(second)
+    bench.sent({ from: 'r', to: 'v', message: begin(second) })
+    assert.match(bench.found.at(-1) ?? '', /passes LSN 2 on, and has 1 on its disk/)
+  })
+
+  test('who has more than is known to be permanent is not told to undo it, unless something else is', () => {
+    for (const [history, term, found] of [
+      [[entry(1, 1, 'a')], 1, 1],
+      [[entry(1, 1, 'a'), entry(2, 2, 'b')], 2, 0],
+    ] as const) {
+      const bench = new TestBench()
+      const judge = new OnlyPermanentGoesBelow()
+      judge.begin(bench)
+      const [, last] = bench.durable(recordsOf(placeBeforeAll, 1, ['a', [['k', '1']]]))
+      assert.ok(last !== undefined)
+      bench.ledger.makePermanent(last)
+      sightOf(bench, { name: 'r', isBelow: true, diskLast: 2 })
+      bench.sent({
+        from: 'v',
+        to: 'r',
+        message: { ...(joinIn(2) as Join), history, last: { lsn: 2 as Lsn, term: term as Term, crc: 1 } },
+      })
+      bench.sent({ from: 'r', to: 'v', message: rewindTo(1) })
+      assert.equal(bench.found.length, found)
+    }
+  })
+
+  const rewindTo = (agreedLsn: number): CoreMessage => ({
+    type: 'accept',
+    session: 7,
+    term: 1 as Term,
+    databaseId: 'db',
+    site: 'a',
+    plan: 'rewind',
+    agreedLsn: agreedLsn as Lsn,
+    history: [entry(1, 1, 'a')],
+    last: { lsn: 2 as Lsn, term: 1 as Term, crc: 1 },
+    committedLsn: 0 as Lsn,
+    permanentLsn: 0 as Lsn,
+    attest: 'durable',
+    window: 1,
+    heartbeatMs: 100,
+    silenceTimeoutMs: 1000,
+    sites: 0,
+    route: { site: 'a', address: '', sites: 0, via: ['r'] },
+  })
+
+  test('nobody below reigns', () => {
+    const bench = new TestBench()
+    const judge = new NobodyBelowVotes()
+    judge.moved(sightOf(bench, { name: 'a', now: { reign: reign(2) } }), bench)
+    assert.deepEqual(bench.found, [])
+    judge.moved(sightOf(bench, { name: 'v', isBelow: true, now: { reign: reign(2) } }), bench)
+    assert.match(bench.found[0] ?? '', /v, which is no member, reigns in term 2/)
+  })
+
+  test('the disk of a partial view knows each store that has rows there', () => {
+    for (const [keptStores, told, found] of [
+      [[''], [''], 0],
+      [[''], [], 1],
+      [['one'], [''], 1],
+    ] as const) {
+      const bench = new TestBench()
+      const judge = new PartialViewsKnowWhatTheyKeep()
+      const rows: Write[] = [['k', '1']]
+      const diskState = { view: { kept: told } }
+      const facts = { name: 'v', isBelow: true, keptStores, rows, diskState, now: { appliedLsn: 1 } }
+      judge.moved(sightOf(bench, facts), bench)
+      assert.equal(bench.found.length, found)
     }
   })
 })
