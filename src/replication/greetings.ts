@@ -17,8 +17,6 @@ export interface GreetingsHooks {
   /** Whom this site names to others: the master that it hears, itself once it reigns. */
   announcedMaster(): HeardMaster | undefined
   activity(): SiteActivity
-  /** A member says who is master, in a term later than the one here. */
-  laterMaster(master: HeardMaster): void
 }
 
 interface Link {
@@ -128,9 +126,6 @@ export class Greetings {
     if (isNew) state.event({ kind: 'siteMet', site, peer: from, address: hello.address })
     if (!hello.answer) this.#hello(from, true)
     const { master } = hello
-    if (master !== undefined && master.term > state.term && master.site !== state.site) {
-      if (memberOf(state.membership, site)?.incarnation === hello.incarnation) this.#hooks.laterMaster(master)
-    }
     // A master of a lower term is of use to who has no other: a site that lost an election has to come back somehow.
     const isOfUse =
       master !== undefined && (master.term >= state.term || this.#hooks.announcedMaster() === undefined)

@@ -14,7 +14,7 @@ import type { Refuse } from './messages.ts'
 export type LinkMessage = Hello | Canvass | VoteRequest | Vote
 
 export type GroupHooks = ElectionHooks &
-  Pick<GreetingsHooks, 'announcedMaster' | 'laterMaster'> & {
+  Pick<GreetingsHooks, 'announcedMaster'> & {
     /** What the site does by its role; 'alone' where it has none. */
     activity(): SiteActivity
   }
@@ -33,8 +33,7 @@ export class GroupSide {
       return byRole === 'alone' && this.election.isCandidate ? 'candidate' : byRole
     }
     const announcedMaster = (): HeardMaster | undefined => hooks.announcedMaster()
-    const laterMaster = (master: HeardMaster): void => hooks.laterMaster(master)
-    this.greetings = new Greetings(state, options, { announcedMaster, activity, laterMaster })
+    this.greetings = new Greetings(state, options, { announcedMaster, activity })
     const { greetings } = this
     const { priority = 100, view = false, elections = 'members' } = options
     const { automatic = elections === 'members' } = options

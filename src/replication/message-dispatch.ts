@@ -6,6 +6,7 @@
 
 import type { ErrorCode } from '../base/errors.ts'
 import type { Term } from '../base/lsn.ts'
+import { mayGoOnAlone } from '../base/membership.ts'
 import { membershipProblem } from './admission.ts'
 import type { PeerId } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
@@ -140,17 +141,18 @@ export class MessageDispatch {
 
   /**
    * A master that hears of another one in a later term is it no more, as with any word of such a term. Where the sites
-   * elect by themselves it has stepped down before, alone; where the application does, nobody else may tell it. Two in
-   * one term are made by hand, and only by hand can one of them be ended.
+   * elect by themselves it has stepped down before, alone, unless it is one of two that go on so; where the application
+   * does, nobody else may tell it. Two in one term are made by hand, and only by hand can one of them be ended.
    */
   #hello(hello: Hello, from: PeerId): StepResult {
     const { group } = this.#roles
     if (group === undefined) return ignore('this site is in no group')
     const result = group.process(hello, from)
-    const { databaseId, term, site } = this.#state
+    const { databaseId, term, site, membership } = this.#state
     const { master } = hello
+    const hasStepped = group.elects && !mayGoOnAlone(membership)
     if (result.kind !== 'ok' && result.kind !== 'newSite') return result
-    if (this.#roles.master === undefined || group.elects || master === undefined) return result
+    if (this.#roles.master === undefined || hasStepped || master === undefined) return result
     if (hello.databaseId !== databaseId || master.site === site || master.term < term) return result
     if (master.term > term) {
       this.#roles.seeTerm(master.term, master.site)

@@ -9,7 +9,6 @@ import { assert } from '../base/assert.ts'
 import type { RecordBatch } from '../base/batch.ts'
 import { CoterieError, type ErrorCode } from '../base/errors.ts'
 import { lsnMax, type Term } from '../base/lsn.ts'
-import { mayGoOnAlone } from '../base/membership.ts'
 import type { CommitException } from '../base/policy.ts'
 import {
   defaultServeSettings,
@@ -124,12 +123,6 @@ export class Roles implements GroupHooks {
 
   announcedMaster(): HeardMaster | undefined {
     return this.#master?.reigns === false ? undefined : this.heardMaster()
-  }
-
-  /** Two that went on alone have both become master: the later term counts. Elsewhere no majority heard the older one. */
-  laterMaster(master: HeardMaster): void {
-    if (this.#master === undefined || !mayGoOnAlone(this.#state.membership)) return
-    this.seeTerm(master.term, master.site)
   }
 
   activity(): SiteActivity {
