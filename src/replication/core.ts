@@ -216,6 +216,8 @@ export class Core {
     // An address of the application's network is no connection that could be ended: the message is as if it were lost.
     if (this.#roles.group?.elects !== false) {
       this.#state.emit({ kind: 'disconnect', peer: from, code, reason })
+      this.#roles.disconnected(from, reason)
+      this.#settle()
     }
     return ignore(reason)
   }

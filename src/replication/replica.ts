@@ -530,6 +530,7 @@ export class Replica {
     // Where others than the master serve, too, they may be another's; they are asked for again.
     if (this.#options.anywhere !== true) {
       state.emit({ kind: 'disconnect', peer: this.peer, code: 'FRAME_INVALID', reason })
+      this.disconnected(`records do not verify: ${reason}`)
     }
     return ignore(`records do not verify: ${reason}`)
   }

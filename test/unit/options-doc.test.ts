@@ -28,6 +28,8 @@ function rowsOf(path: string, heading: string): string[] {
   return rows.flatMap((cell) => [...cell.matchAll(/`(\w+)/g)].map(([, option]) => option as string))
 }
 
+const sorted = (names: readonly string[]): string[] => [...names].sort((a, b) => (a < b ? -1 : 1))
+
 const pages: readonly (readonly [source: string, type: string, page: string, heading: string])[] = [
   ['src/group/open.ts', 'OpenOptions', 'docs/options.md', 'open'],
   ['src/transport/link-options.ts', 'LinkOptions', 'docs/options.md', 'links'],
@@ -38,7 +40,7 @@ const pages: readonly (readonly [source: string, type: string, page: string, hea
 
 for (const [source, type, page, heading] of pages) {
   test(`${page} has every option of ${heading}, and no other`, () => {
-    assert.deepEqual(rowsOf(page, heading).sort(), fieldsOf(source, type).sort())
+    assert.deepEqual(sorted(rowsOf(page, heading)), sorted(fieldsOf(source, type)))
   })
 }
 
@@ -47,5 +49,5 @@ test('docs/base-api.md has every setting of replication(), and no other', () => 
   const own = fieldsOf(source, 'ReplicationOptions').filter((name) => name !== 'site' && name !== 'send')
   const declared = [...fieldsOf(source, 'ReplicationSettings'), ...own]
   const told = rowsOf('docs/base-api.md', 'Settings')
-  assert.deepEqual(told.sort(), declared.sort())
+  assert.deepEqual(sorted(told), sorted(declared))
 })
