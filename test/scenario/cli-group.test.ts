@@ -154,7 +154,11 @@ test('transfer hands over by name, and a killed master is replaced and comes bac
   await b.cli.kill()
   await Promise.race([a.cli.says(elected), c.cli.says(elected)])
   const [master, other] = elected.test(a.cli.stdout) ? [a, c] : [c, a]
-  assert.equal(await okHere(['get', master.path, 'k']), 'v\n')
+  // It shows what is committed, and knows how far that goes as soon as its own first record is.
+  await waitUntil(async () => (await coterieHere(['get', master.path, 'k'])).stdout === 'v\n', {
+    what: 'the new master shows what was acknowledged',
+    everyMs: 50,
+  })
   await whenStatus(other.path, 'b is seen to be away', (group) => liveIn(group).length === 2)
   assert.match(
     await okHere(['status', other.path]),

@@ -69,7 +69,7 @@ test('[C12 A12] serve and attach: a live copy, every verb through the running pr
     await okHere(['backup', path, join(folder, 'b.backup')])
     await okHere(['checkpoint', path])
   }
-  const missing = await coterieHere(['get', data, 'nothing'])
+  const missing = await coterie(t, ['get', data, 'nothing'])
   assert.equal(missing.code, 7, missing.stderr)
 
   assert.equal((await replica.signal('SIGINT')).code, 0)

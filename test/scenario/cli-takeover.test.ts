@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { coterieHere, startCoterie } from '../support/cli.ts'
+import { coterie, coterieHere, startCoterie } from '../support/cli.ts'
 import { withTempFolder } from '../support/temp-folder.ts'
 import { waitUntil } from '../support/wait-until.ts'
 
@@ -31,7 +31,9 @@ test('[A9a C12] coterie takeover: the old serve ends, the new one serves, the th
   assert.equal(nobody.code, 1, nobody.stderr)
   assert.match(nobody.stderr, /INVALID_STATE/)
 
-  const taken = await json(['takeover', copy])
+  const { code, stdout, stderr } = await coterie(t, ['takeover', copy, '--json'])
+  assert.equal(code, 0, stderr)
+  const taken = JSON.parse(stdout) as Record<string, unknown>
   assert.equal(taken.term, 2)
   assert.ok(typeof taken.pausedMs === 'number')
   const [newAddress = ''] = taken.addresses as string[]
