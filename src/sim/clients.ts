@@ -53,6 +53,7 @@ export class Clients {
     this.#prng = world.prng.fork()
     this.#load = load
     this.#pauseMs = load.pauseMs
+    world.onReign = (site): void => this.#askNew(site)
   }
 
   start(): void {
@@ -315,6 +316,13 @@ export class Clients {
     const deposed = this.#world.livingSites.find((each) => each.isMaster && each.name !== site)
     if (kind === 'read' || deposed === undefined) done()
     else this.#read(client, deposed, done, key)
+  }
+
+  /** One that has come back as master must not answer with less than it, or anybody, has acknowledged. */
+  #askNew(site: SimSite): void {
+    for (const { operation } of this.#world.acknowledged.slice(-2)) {
+      if (operation.kind !== 'read') this.#read(operation.client, site, () => {}, operation.key)
+    }
   }
 
   #noteError(operation: Mutable<Operation>, thrown: unknown): void {

@@ -82,6 +82,7 @@ export class Follower {
       chunkRecords: this.#chunkRecords,
     })
     this.#serves(serving)
+    stage.reigns(site.name)
   }
 
   /** It serves, as master or in its turn, and may go from one to the other. */

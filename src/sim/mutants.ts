@@ -465,15 +465,6 @@ export const mutants: readonly Mutant[] = [
     replace: '    this.#log.rewound(place)',
   },
   {
-    name: 'relay-keeps-undone-ends',
-    kind: 'below',
-    why: 'the one in the middle does not hear of a rewind above it, and passes on by places that are undone',
-    file: 'replication/relay.ts',
-    find: `    this.#log.rewound(place)
-    this.serving.feed.forget()`,
-    replace: '    this.serving.feed.forget()',
-  },
-  {
     name: 'relay-undoes-what-may-count',
     kind: 'below',
     why: 'a site with more than the one in the middle knows to be permanent is told to undo it',

@@ -71,7 +71,7 @@ class Run {
       })
     }
     if (kind !== 'group') this.#addFollowers(new Prng(options.seed).fork())
-    this.#clients = new Clients(world, drawLoad(prng))
+    this.#clients = new Clients(world, drawLoad(prng, kind))
     this.#faults = new Faults(world, {
       // By hand nobody is told that a site has lost its disk: whoever brings one back that has counted loses commits.
       suspectsMax: kind === 'served' ? 0 : (sites - 1) >> 1,
@@ -246,9 +246,9 @@ function drawSettings(prng: Prng, { seed, kind = usualKind(seed), sites }: RunSe
     attest: prng.pick(['durable', 'durable', 'durable', 'applied'] as const),
     foundedBy: prng.pick(['first', 'election'] as const),
     priorities: Array.from({ length: count }, () => (differ ? prng.pick([1, 100, 200]) : 100)),
-    segmentBytes: prng.pick([65_536, 262_144]),
-    retainBytes: prng.pick([0, 0, 65_536, 1_048_576]),
-    checkpointBytes: prng.pick([65_536, 262_144]),
+    segmentBytes: prng.pick([65_536, kind === 'group' ? 262_144 : 65_536]),
+    retainBytes: prng.pick([0, 0, 65_536, kind === 'group' ? 1_048_576 : 0]),
+    checkpointBytes: prng.pick([65_536, kind === 'group' ? 262_144 : 65_536]),
     leaseMs: prng.pick([0, 0, 200, 1000]),
   }
   // A lease that ends long before its master gives up, or long after.
@@ -265,10 +265,11 @@ function usualMs(kind: RunKind): number {
   return kind === 'group' ? 120_000 : 60_000
 }
 
-function drawLoad(prng: Prng): LoadSettings {
+function drawLoad(prng: Prng, kind: RunKind): LoadSettings {
   const load = { clients: prng.between(2, 4), keys: prng.pick([3, 8, 30]) }
   // A flood fills windows and segments: replicas fall behind, and the log is trimmed while they do.
-  if (prng.chance(0.15)) return { ...load, pauseMs: 200, burstMax: 8, valueBytesMax: 4000 }
+  if (prng.chance(kind === 'group' ? 0.15 : 0.3))
+    return { ...load, pauseMs: 200, burstMax: 8, valueBytesMax: 4000 }
   return {
     ...load,
     pauseMs: prng.pick([500, 1500, 3000]),

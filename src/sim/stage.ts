@@ -71,6 +71,8 @@ export interface Stage {
   readonly handedOver: HandedOver[]
   /** Where a site listens, or the one that stands in for it. */
   addressOf(name: string): string | undefined
+  /** A site has begun to serve as master, by its operator's hand. */
+  reigns(name: string): void
   /** A line of the story. */
   tell(who: string, what: string): void
   /** Something of no one's doing struck. */

@@ -140,6 +140,13 @@ export class World implements Stage {
     return site
   }
 
+  onReign: (site: SimSite) => void = () => {}
+
+  reigns(name: string): void {
+    const site = this.site(name)
+    if (site !== undefined) this.onReign(site)
+  }
+
   tell(who: string, what: string): void {
     this.#trace?.(`${(this.clock.now() / 1000).toFixed(4).padStart(9)} ${who.padEnd(8)} ${what}`)
   }
