@@ -18,6 +18,8 @@ export class DatagramNet {
   readonly seen: SeenDatagram[] = []
   /** What becomes of a datagram: other bytes, or none. Default: it passes. */
   onDatagram: ((datagram: SeenDatagram) => Uint8Array | undefined) | undefined
+  /** Of sockets that are made from now on; the default is that of a Linux which nobody has tuned. */
+  receiveBufferBytes = 212_992
   readonly #prng: Prng
   readonly #sockets: Map<string, MemorySocket> = new Map()
   /** Those who hear a group: they are bound to its address. */
@@ -88,12 +90,13 @@ class MemorySocket implements DatagramSocket {
   readonly host: string
   readonly port: number
   readonly remote: DatagramPeer | undefined
-  readonly receiveBufferBytes: number = 212_992
+  readonly receiveBufferBytes: number
   given: DatagramHandlers | undefined
   readonly #net: DatagramNet
 
   constructor(net: DatagramNet, local: DatagramPeer, remote: DatagramPeer | undefined) {
     this.#net = net
+    this.receiveBufferBytes = net.receiveBufferBytes
     this.host = local.host
     this.port = local.port
     this.remote = remote

@@ -6,15 +6,17 @@
 // round trip (20 ms at least), by the *shortest* round trip of each interval - one slow turn of an event loop is no
 // queue -
 //
-//   - it grows while the queue is short: doubling at first, later by a fixed step in each interval, and by more of
+//   - it grows while the queue is short: by 40 % at first, later by a fixed step in each interval, and by more of
 //     them the longer no queue is seen;
-//   - it falls by a quarter when the queue is longer than 25 ms in two intervals; or when loss comes *with* a queue and
-//     is above what was seen without one (a short buffer overflows before it is 25 ms long); or when more than 33 % is
-//     lost whatever the delay, which no link that is worth having does;
+//   - it falls by 30 % (on a long way by 40 %) when the queue is longer than 20 ms in two intervals; or when loss comes
+//     *with* a queue and is above what was seen without one (a short buffer overflows before it is 20 ms long); or when
+//     more than 33 % is lost whatever the delay, which no link that is worth having does;
 //   - it never falls below 64 KiB/s, and never grows beyond twice what has really arrived.
 //
 // Additive growth and multiplicative decrease on a signal that all who share a queue see is what makes them equal (Chiu
-// and Jain, 1989). BBR treats loss as noise as well, but its model needs the delivery rate over many round trips, which
+// and Jain, 1989). How soon depends on how deep and how often they fall, and on where they begin: so the start is gentle
+// and ends at the first sign of a queue, for of two that start together the one that doubles once more than the other has
+// twice its rate, and fills the queue that makes the other fall. BBR treats loss as noise as well, but its model needs the delivery rate over many round trips, which
 // on a loopback in an event loop measures the event loop. docs/udp.md has what was measured.
 //
 // How it fails: a path whose delay grows for other reasons (a wireless link) is used below what it carries; and loss
@@ -25,7 +27,9 @@ export const pacing = {
   minBytesPerSecond: 65_536,
   maxBytesPerSecond: 400_000_000,
   intervalMsMin: 20,
-  queueMsMax: 25,
+  queueMsMax: 20,
+  /** At the start, when the queue of the last step is not yet seen in full. */
+  queueMsStart: 10,
   /** A queue that a busy event loop does not explain. */
   queueMsNoticed: 6,
   /** No queue at all: what is lost now is lost by the link. */
@@ -33,18 +37,24 @@ export const pacing = {
   lossNoiseMax: 0.33,
   /** Over so many datagrams. */
   lossJudged: 300,
-  /** Above the loss that was seen without a queue. */
-  lossExcess: 0.08,
+  /** Above the loss that was seen without a queue ... */
+  lossExcess: 0.04,
+  /** ... and so many standard deviations of it: of few datagrams a bad link loses more than its share by chance. */
+  lossDeviations: 3,
   overflowJudged: 50,
-  decrease: 0.75,
+  decrease: 0.7,
+  /** Where the shortest round trip is longer than this. Falls are rarer there, so each must do more to make equal. */
+  farMs: 25,
+  decreaseFar: 0.6,
+  startGrowth: 1.4,
   /** In bytes a second, for each interval. */
   step: 24_000,
   /** The step grows as long as no queue is seen: by itself after so many intervals, up to so many times. */
-  hasteAfter: 5,
-  hasteMax: 10,
+  hasteAfter: 2,
+  hasteMax: 30,
   /** The shortest round trip is forgotten after once to twice this: paths change. */
   baseMs: 10_000,
-  /** Intervals in which doubling may bring nothing. */
+  /** Intervals in which the growth of the start may bring nothing. */
   startBoundMax: 5,
   /** The shortest round trip was not seen for so long: so little may be under way then, for two round trips. */
   drainAfterMs: 2000,
@@ -85,6 +95,8 @@ export class Pacer {
   #lost = 0
   #wasHeldBack = false
   #wasFull = false
+  /** In the interval before. */
+  #queueMs = 0
   #clearIntervals = 0
   #boundIntervals = 0
   #baseSeenMs: number
@@ -204,10 +216,14 @@ export class Pacer {
     const overflows = this.#overflows(hasQueue)
     const isFull = queueMs > pacing.queueMsMax || overflows || this.#losesTooMuch()
     // One bad interval may be a slow turn of an event loop, here or there; two are a queue.
-    if (overflows || (isFull && this.#wasFull)) this.#fall(nowMs, hasQueue ? rate : this.#rate)
+    if (overflows || (isFull && this.#wasFull) || this.#hasStarted(queueMs))
+      this.#fall(nowMs, hasQueue ? rate : this.#rate)
     else if (!isFull && nowMs >= this.#restsUntilMs && this.#wasHeldBack) this.#grow()
     this.#wasFull = isFull
-    this.#clearIntervals = hasQueue ? 0 : this.#clearIntervals + 1
+    this.#queueMs = queueMs
+    if (hasQueue) this.#clearIntervals = 0
+    // Who has little to send does not find out whether the link carries more.
+    else if (this.#wasHeldBack) this.#clearIntervals++
     this.#beginInterval(nowMs)
   }
 
@@ -218,6 +234,19 @@ export class Pacer {
     this.#arrived = 0
     this.#lost = 0
     this.#wasHeldBack = false
+  }
+
+  /**
+   * The growth of the start has reached what the link carries: a queue, and it did not come from nowhere. Who has little
+   * to send makes none, and must not take what arrives of that little for what the link carries.
+   */
+  #hasStarted(queueMs: number): boolean {
+    return (
+      this.#isStarting &&
+      this.#wasHeldBack &&
+      queueMs > pacing.queueMsStart &&
+      this.#queueMs > pacing.queueMsNone
+    )
   }
 
   /** Down at once and up slowly, or the loss of a short full queue would pass for the link's own. */
@@ -236,7 +265,8 @@ export class Pacer {
     const share = this.#queuedLost / count
     this.#queuedArrived = 0
     this.#queuedLost = 0
-    return share > this.#lossNoise + pacing.lossExcess
+    const deviation = Math.sqrt((this.#lossNoise * (1 - this.#lossNoise)) / count)
+    return share > this.#lossNoise + pacing.lossExcess + pacing.lossDeviations * deviation
   }
 
   /** Judged over enough datagrams that a bad link is not mistaken for a full one. */
@@ -252,11 +282,11 @@ export class Pacer {
   #fall(nowMs: number, arrivalRate: number): void {
     if (nowMs < this.#restsUntilMs) return
     if (this.#isStarting) {
-      // What arrived is what the link carries; the doubling went beyond it.
+      // What arrived is what the link carries; the growth went beyond it.
       this.#isStarting = false
       this.#rate = Math.max(pacing.minBytesPerSecond, Math.min(this.#rate, arrivalRate * 1.1))
     }
-    this.#lower(pacing.decrease)
+    this.#lower((this.#baseMs ?? 0) > pacing.farMs ? pacing.decreaseFar : pacing.decrease)
     this.#judgedArrived = 0
     this.#judgedLost = 0
     // The queue that is there must drain before the next one means anything.
@@ -265,10 +295,10 @@ export class Pacer {
 
   #grow(): void {
     const haste = Math.min(pacing.hasteMax, 1 + this.#clearIntervals / pacing.hasteAfter)
-    const grown = this.#isStarting ? this.#rate * 2 : this.#rate + pacing.step * haste
+    const grown = this.#isStarting ? this.#rate * pacing.startGrowth : this.#rate + pacing.step * haste
     const bound = Math.min(pacing.maxBytesPerSecond, Math.max(2 * this.#arriving, pacing.startBytesPerSecond))
     this.#rate = Math.max(this.#rate, Math.min(grown, bound))
-    // Doubling that brings no more through is over, queue or not: something else holds it back.
+    // Growth that brings no more through is over, queue or not: something else holds it back.
     if (grown > bound) this.#boundIntervals++
     if (this.#boundIntervals >= pacing.startBoundMax) this.#isStarting = false
   }

@@ -47,9 +47,11 @@ export interface UdpConnectionOptions {
 const lastWords = 3
 const never = Number.POSITIVE_INFINITY
 /** Asked again so often without an answer, the link is taken to be worse than it was. */
-const asksUnanswered = 3
+const asksUnanswered = 4
+/** Where a fifth is lost, so are a third of the questions or their answers: the first ones follow each other soon. */
+const asksSoon = 3
 /** Of who has ended, and asked so often without an answer (in about two seconds), nobody takes the rest. */
-const asksAtEndMax = 7
+const asksAtEndMax = 8
 const refusedMs = 1000
 
 export class UdpConnection implements Connection {
@@ -426,7 +428,8 @@ export class UdpConnection implements Connection {
   }
 
   #askAfterMs(): number {
-    return Math.min(1000, (2 * this.#pacer.smoothedMs + 30) * 2 ** Math.min(this.#asked, 5))
+    const doublings = Math.min(Math.max(0, this.#asked + 1 - asksSoon), 5)
+    return Math.min(1000, (2 * this.#pacer.smoothedMs + 30) * 2 ** doublings)
   }
 
   /** Nothing was reported although something is under way, or the other side has told us to stop. */
