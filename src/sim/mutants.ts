@@ -338,14 +338,14 @@ export const mutants: readonly Mutant[] = [
     name: 'majority-of-those-who-answer',
     why: 'who has more votes than refusals is elected',
     file: 'replication/election.ts',
-    find: '    if (have < this.#electorate.majority) return',
+    find: '    if (have < (this.#isAlone ? 1 : this.#electorate.majority)) return',
     replace: '    if (have * 2 <= this.#answered.size) return',
   },
   {
     name: 'step-down-forgotten',
     why: 'a master that hears no majority goes on (OSDI 2018: the isolated leader)',
     file: 'replication/roles.ts',
-    find: 'if (this.#master?.hasLostMajority === true)',
+    find: 'if (this.#master?.hasLostMajority === true && this.#group?.election.isAutomatic !== false)',
     replace: 'if (this.#master?.hasLostMajority === undefined && this.#master !== undefined)',
   },
   {

@@ -42,6 +42,7 @@ const verbs = [
   'takeover',
   'join',
   'transfer',
+  'elect',
   'members',
   'top',
   'get',
