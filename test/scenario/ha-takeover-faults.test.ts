@@ -67,7 +67,13 @@ for (const [name, point, expected] of points) {
     // The last thing that is sent before the takeover may be its own ask: then no record would follow, and no ack.
     const last = watched(a.put('the last before', 'the cut'))
     const [outcome] = await Promise.allSettled([b.takeOver({ listen })])
-    await waitUntil(() => cuts === 1 && last.isSettled, { what: 'the connection was cut' })
+    await waitUntil(() => cuts === 1 && last.isSettled, {
+      what: () => {
+        const how = outcome.status === 'rejected' ? String(outcome.reason) : 'taken'
+        const sites = [a, b].map((db) => JSON.stringify(db.status())).join(' ')
+        return `the connection was cut: ${cuts} cuts, the last put settled: ${last.isSettled}, ${how}; ${sites}`
+      },
+    })
     assertOneWriter(a, b)
     const how = outcome.status === 'fulfilled' ? 'taken' : 'failed'
     if (expected !== 'either') assert.equal(how, expected)
