@@ -18,6 +18,8 @@ import type { HigherTerm, Join, MasterMessage, Message, ReplicaMessage } from '.
 import { isPreferred } from './preference.ts'
 import type { Roles } from './roles.ts'
 
+const handedOverToSender = 'the mastership has been handed over to the sender'
+
 export class MessageDispatch {
   readonly #state: CoreState
   readonly #roles: Roles
@@ -72,16 +74,18 @@ export class MessageDispatch {
     if (problem !== undefined) {
       return this.#refuseJoin(join, from, this.#roles.master === undefined ? this.#notMasterHere : problem)
     }
-    if (this.#roles.relay !== undefined) return this.#roles.relay.join(join, from)
+    if (this.#roles.relay !== undefined) {
+      // Nobody else can tell the heir that it is one.
+      const isTold = join.term <= state.term && this.#handOvers.tellAgain(join, from)
+      return isTold ? ignore(handedOverToSender) : this.#roles.relay.join(join, from)
+    }
     // Terms of other databases do not compare.
     if (join.databaseId === state.databaseId && state.databaseId !== undefined) {
       if (join.term > state.term) this.#roles.seeTerm(join.term, undefined)
     }
     const { master } = this.#roles
     if (master !== undefined) return master.join(join, from)
-    if (this.#handOvers.tellAgain(join, from)) {
-      return ignore('the mastership has been handed over to the sender')
-    }
+    if (this.#handOvers.tellAgain(join, from)) return ignore(handedOverToSender)
     return this.#refuseJoin(join, from, this.#notMasterHere)
   }
 

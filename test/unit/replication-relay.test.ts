@@ -148,3 +148,25 @@ test('[A26c] a higher term from below unseats nobody above', () => {
   for (const name of ['a', 'b']) assert.equal(site(name).core.term, 1)
   assert.equal(site('a').core.role, 'master')
 })
+
+test('an heir that has not heard of it is told again also by an old master that serves in its turn', () => {
+  const { cluster, site } = chainOf()
+  site('a').write(['k=1'])
+  cluster.run(300)
+  const given: string[] = []
+  cluster.onEffect = (each, effect) => {
+    if (effect.kind === 'elected') given.push(`${each.name} ${effect.term}`)
+  }
+  cluster.drops = (_from, _to, message) => message.type === 'handover'
+  const { now } = cluster
+  site('a').step((core) => core.handOver({ site: 'e', now }))
+  assert.ok(cluster.runUntil(3_000, () => site('a').core.role === 'none'))
+  cluster.drops = undefined
+  site('a').serveInTurn()
+  site('e').step((core) => core.leave({ now: cluster.now, kind: 'cancel' }))
+  cluster.run(50)
+  assert.deepEqual(given, [])
+  cluster.follow('e', 'a')
+  cluster.run(500)
+  assert.deepEqual(given, ['e 2'])
+})
