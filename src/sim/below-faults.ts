@@ -66,7 +66,7 @@ export class BelowFaults {
     this.#tools.tell(`${site.name} serves nobody for ${Math.round(ms)} ms`)
     this.#run(site, () => follower.stopServing())
     world.clock.after(ms, () => {
-      if (site.follower === follower && site.state === 'up') this.#run(site, () => follower.serve())
+      if (site.follower === follower && site.state === 'up') site.host?.run(() => follower.goOnServing())
     })
     return true
   }
@@ -121,6 +121,7 @@ export class BelowFaults {
     this.#tools.tell(`promote ${heir.name}`)
     this.#run(heir, async () => {
       await heir.db?.promote({ sites: world.settings.sites })
+      heir.follower?.goOnServing()
     })
   }
 

@@ -118,11 +118,12 @@ export class Follower {
     const { db, site, stage } = this.#options
     work.catch((error: unknown) => {
       if (!isCoterieError(error)) stage.violate('defect', `${site.name}: ${asError(error).stack}`)
-      else if (!db.site.engine.closed) db.site.engine.host.timers.after(pauseMsMax, () => this.#goOnServing())
+      else if (!db.site.engine.closed) db.site.engine.host.timers.after(pauseMsMax, () => this.goOnServing())
     })
   }
 
-  #goOnServing(): void {
+  /** As what it is by now: one that was to serve nobody for a while may have become master meanwhile. */
+  goOnServing(): void {
     const { db } = this.#options
     const { engine } = db.site
     if (this.#serving !== undefined || engine.closed || engine.failure !== undefined) return
@@ -233,7 +234,7 @@ export class Follower {
     const { engine } = db.site
     if (engine.closed || engine.failure !== undefined) return
     if (reason === 'became-master') {
-      if (this.#serving === undefined) this.#goOnServing()
+      if (this.#serving === undefined) this.goOnServing()
       return
     }
     if (cause !== undefined && lasting.has(cause.code)) {

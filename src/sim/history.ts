@@ -1,6 +1,8 @@
 // What one simulated run leaves behind, and the face by which judges look at it. The clients write the history of
 // operations that the linearisability judge reads; the report says what ran and, if a judge found fault, what it was.
 
+import type { RunKind } from './stage.ts'
+
 /** One call of a client. Times are simulated milliseconds of the true clock, which no site can see. */
 export interface Operation {
   /** Numbers operations in the order of their invocation, from 1. */
@@ -43,6 +45,7 @@ export interface SimViolation {
 
 export interface SimReport {
   readonly seed: number
+  readonly kind: RunKind
   readonly simulatedMs: number
   readonly events: number
   readonly commits: number

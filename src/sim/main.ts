@@ -7,7 +7,7 @@ import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { SimReport } from './history.ts'
-import { regressionSeeds } from './regression-seeds.ts'
+import { type RegressionSeed, regressionSeeds } from './regression-seeds.ts'
 import {
   runTask,
   type SeedResult,
@@ -57,7 +57,7 @@ async function main(): Promise<void> {
       failed++
       // Whoever reads the JSON finds the fault in it: nothing else goes between its lines.
       const tell = settings.json ? console.error : console.log
-      tell(`seed ${result.seed} failed: ${replayLine(result.seed, settings)}\n  ${fault}`)
+      tell(`seed ${result.seed} failed: ${replayLine(result, settings)}\n  ${fault}`)
     }
     if (!settings.json) showProgress(summary.seeds, settings.seeds, failed, startedMs)
   }
@@ -102,8 +102,12 @@ function faultOf(result: SeedResult): string | undefined {
   return violation && `${violation.judge} at ${(violation.atMs / 1000).toFixed(3)} s: ${violation.message}`
 }
 
-function replayLine(seed: number, settings: Settings): string {
-  const known = settings.regressions ? regressionSeeds.find((each) => each.seed === seed) : undefined
+function replayLine(result: SeedResult, settings: Settings): string {
+  const { seed } = result
+  // One that failed once comes again in the row of the others, where it may be of another kind.
+  const isKnown = (each: RegressionSeed): boolean =>
+    each.seed === seed && (!('kind' in result) || each.kind === result.kind)
+  const known = settings.regressions ? regressionSeeds.find(isKnown) : undefined
   const run: SeedSettings = { ...settings.run, ...known }
   const options: string[] = [`--seeds 1 --first ${seed}`]
   if (run.kind !== undefined) options.push(`--kind ${run.kind}`)

@@ -86,4 +86,29 @@ export const regressionSeeds: readonly RegressionSeed[] = [
     found:
       'linearisability: a site that was turned away read its own empty database as the newest before it had left the group',
   },
+  {
+    seed: 127,
+    kind: 'below',
+    found:
+      'refusal: a site that was just ceasing to serve in its turn was not attached, as if it served as master',
+  },
+  {
+    seed: 19,
+    kind: 'served',
+    found:
+      'linearisability: a master by hand that was started again read less as the newest than it had acknowledged',
+  },
+  {
+    seed: 2,
+    kind: 'served',
+    found: 'ended sessions: a master took an old Accept, which named itself, for word of a second master',
+  },
+  { seed: 1024, kind: 'served', found: 'ended sessions: the same, with a Heartbeat' },
+  {
+    seed: 4030,
+    kind: 'served',
+    found:
+      'progress: an heir whose hand-over was lost was let in below the old master, which served in its turn by then, and never learned that it was one',
+  },
+  { seed: 1005, kind: 'served', found: 'what goes below: nothing; an old Join had come again' },
 ]

@@ -221,6 +221,7 @@ class Run {
     const terms = new Set(world.acknowledged.map(({ term }) => term))
     return {
       seed: world.seed,
+      kind: world.settings.kind,
       simulatedMs: Math.round(world.nowMs),
       events: world.events,
       commits: world.acknowledged.length,
