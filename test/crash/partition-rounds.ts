@@ -230,7 +230,9 @@ class Partitions {
     this.#part(master, replica)
     const isNoticed = async (): Promise<boolean> => {
       const [status] = await this.#group.groupStatuses([replica])
-      return status !== undefined && status.elections > (before[0]?.elections ?? 0)
+      if (status === undefined) return false
+      // On a machine that stood still it may have been elected just before it was cut off.
+      return status.elections > (before[0]?.elections ?? 0) || status.role === 'master'
     }
     await waitUntil(isNoticed, {
       what: `${replica.name} misses its master`,

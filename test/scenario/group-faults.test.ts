@@ -26,7 +26,7 @@ function others(sites: readonly GroupSite[], not: GroupSite): GroupSite[] {
 }
 
 test('[E2] a master that is cut off steps down; its commits in doubt are lost, kept in a file, and their tokens say so on every site', async (t) => {
-  const sites = await groupOf(t, ['a', 'b', 'c'], { folders: true, electionTimeoutMs: 200, heartbeatMs: 50 })
+  const sites = await groupOf(t, ['a', 'b', 'c'], { folders: true, electionTimeoutMs: 800, heartbeatMs: 100 })
   const old = await settledMaster(sites)
   await old.db.put('before', 'the cut')
   await whenEqual(sites)
@@ -326,7 +326,7 @@ test('[C2] members are data of the database: they survive, and a new address is 
 })
 
 test('[C2] a change of members that only its master has logged is done or undone, never half', async (t) => {
-  const sites = await groupOf(t, ['a', 'b', 'c'], { electionTimeoutMs: 200, heartbeatMs: 50 })
+  const sites = await groupOf(t, ['a', 'b', 'c'], { electionTimeoutMs: 800, heartbeatMs: 100 })
   const old = await settledMaster(sites)
   const left = others(sites, old)
   await whenEqual(sites)
@@ -342,11 +342,11 @@ test('[C2] a change of members that only its master has logged is done or undone
 })
 
 test('[C2] a site that was added by a master alone gives its vote, though it does not know that it is a member', async (t) => {
-  const a = await joinSite(t, 'a', { electionTimeoutMs: 200, heartbeatMs: 50 })
+  const a = await joinSite(t, 'a', { electionTimeoutMs: 800, heartbeatMs: 100 })
   const b = await joinSite(t, 'b', {
     seeds: [a.group.address],
-    electionTimeoutMs: 200,
-    heartbeatMs: 50,
+    electionTimeoutMs: 800,
+    heartbeatMs: 100,
   })
   await waitUntil(() => a.db.site.replicas.some((replica) => replica.inStep), { what: 'b is in step' })
   // Whether the record of it has reached b by now is a matter of chance; both must end well.

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import type { Host } from '../../src/env/host.ts'
 import { nodeHost } from '../../src/env/node/node-host.ts'
-import { isCoterieError, restore } from '../../src/index.ts'
+import { CoterieError, isCoterieError, restore } from '../../src/index.ts'
 import { atEnd } from '../support/at-end.ts'
 import {
   anyPort,
@@ -78,7 +78,7 @@ test('[C1] a seed that has dialled before it was dialled has answered, too: the 
     streams: {
       listen: (options, onStream) => real.streams.listen(options, onStream),
       connect: async (options) => {
-        if (!mayDial) throw new Error('nothing goes out yet')
+        if (!mayDial) throw new CoterieError('CONNECT_FAILED', 'nothing goes out yet')
         return await real.streams.connect(options)
       },
     },

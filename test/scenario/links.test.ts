@@ -232,7 +232,7 @@ for (const [kind, optionsOf] of Object.entries(kinds)) {
     const sites: GroupSite[] = []
     for (const id of ['a', 'b', 'c']) {
       const seeds = sites.slice(0, 1).map((site) => site.group.address)
-      const fast = { electionTimeoutMs: 200, heartbeatMs: 50 }
+      const fast = { electionTimeoutMs: 800, heartbeatMs: 100 }
       sites.push(await joinSite(t, id, { ...optionsOf(t, id), ...fast, seeds }))
     }
     await whenMembers(sites, ['a', 'b', 'c'])

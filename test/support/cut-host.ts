@@ -1,6 +1,7 @@
 // A host whose network a test can cut off, as if its cable were pulled: nothing comes and nothing goes, and nobody is
 // told. When it is plugged in again the old connections are dead, and new ones can be made.
 
+import { CoterieError } from '../../src/base/errors.ts'
 import type { DatagramSocket, Datagrams } from '../../src/env/datagrams.ts'
 import type {
   Host,
@@ -81,7 +82,7 @@ export class CutHost {
 
   #hang(signal: AbortSignal | undefined): Promise<never> {
     return new Promise((_, reject) => {
-      const fail = (): void => reject(new Error('the network is down'))
+      const fail = (): void => reject(new CoterieError('CONNECT_FAILED', 'the network is down'))
       this.#hanging.push(fail)
       signal?.addEventListener('abort', fail, { once: true })
     })

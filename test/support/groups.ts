@@ -43,6 +43,9 @@ export type SiteOptions = Partial<JoinOptions> & {
   readonly open?: OpenOptions
 }
 
+/** Three times the default: what stands still for a moment is not to be taken for dead. */
+const unhurriedMs = 1000
+
 /** For `listen`: no other process of the tests is there. */
 export const anyPort: string = `tcp://${loopback}:0`
 
@@ -51,7 +54,7 @@ export async function joinSite(t: TestContext, id: string, options: SiteOptions 
   const { location = ':memory:', open = {}, ...join } = options
   const net = new CutHost()
   const db = await openAt(t, location, { site: id, host: net.host, ...open })
-  const group = await db.join({ listen: anyPort, ...join })
+  const group = await db.join({ listen: anyPort, electionTimeoutMs: unhurriedMs, ...join })
   const events: GroupEvent[] = []
   group.onAny((type, detail) => events.push({ type, detail } as GroupEvent))
   return { id, db, group, net, events, location }
