@@ -44,6 +44,27 @@ interface Due {
   readonly run: () => void
 }
 
+/** A world with a network, disks and transport drawn by chance. */
+export function randomCluster(
+  prng: Prng,
+  options: { readonly isHarsh: boolean; readonly timings: Partial<Timings> },
+): CoreCluster {
+  const { isHarsh, timings } = options
+  return new CoreCluster({
+    seed: prng.next(),
+    network: {
+      loss: isHarsh ? prng.fraction() * 0.2 : 0,
+      duplication: isHarsh ? prng.fraction() * 0.2 : 0,
+      delayMinMs: 1,
+      delayMaxMs: prng.between(1, 30),
+      reorders: isHarsh && prng.chance(0.7),
+    },
+    syncMs: [0.5, prng.pick([2, 10, 40])],
+    datagrams: prng.chance(0.3),
+    timings,
+  })
+}
+
 export class CoreCluster implements World {
   now = 0
   readonly prng: Prng

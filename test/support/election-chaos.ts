@@ -10,7 +10,7 @@ import { Prng } from '../../src/base/prng.ts'
 import type { CoreEvent, Effect } from '../../src/replication/effects.ts'
 import type { Message } from '../../src/replication/messages.ts'
 import type { Timings } from '../../src/replication/timings.ts'
-import { CoreCluster } from './core-cluster.ts'
+import { type CoreCluster, randomCluster } from './core-cluster.ts'
 import { CoreGroup } from './core-group.ts'
 import { startPlace } from './fake-records.ts'
 import type { FakeSite } from './fake-site.ts'
@@ -103,19 +103,7 @@ export class ElectionChaos {
     this.#forgetting = prng.pick([0, 0.05, 0.3])
     // Not by chance: the other lives stay as they are.
     this.#losesRows = seed % 7 === 3
-    this.cluster = new CoreCluster({
-      seed: prng.next(),
-      network: {
-        loss: isHarsh ? prng.fraction() * 0.2 : 0,
-        duplication: isHarsh ? prng.fraction() * 0.2 : 0,
-        delayMinMs: 1,
-        delayMaxMs: prng.between(1, 30),
-        reorders: isHarsh && prng.chance(0.7),
-      },
-      syncMs: [0.5, prng.pick([2, 10, 40])],
-      datagrams: prng.chance(0.3),
-      timings,
-    })
+    this.cluster = randomCluster(prng, { isHarsh, timings })
     if (prng.chance(0.5)) this.cluster.alter = (message) => this.#altered(message)
     this.group = new CoreGroup(this.cluster, {
       workMs: prng.pick([

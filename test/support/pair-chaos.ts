@@ -8,7 +8,7 @@ import { preferredMasterOf, type TwoSites, withTwoSites } from '../../src/base/m
 import { Prng } from '../../src/base/prng.ts'
 import type { Effect } from '../../src/replication/effects.ts'
 import type { Timings } from '../../src/replication/timings.ts'
-import { CoreCluster } from './core-cluster.ts'
+import { type CoreCluster, randomCluster } from './core-cluster.ts'
 import { CoreGroup } from './core-group.ts'
 import type { FakeSite } from './fake-site.ts'
 
@@ -65,19 +65,7 @@ export class PairChaos {
     this.#prng = new Prng(seed)
     const prng = this.#prng
     const isHarsh = prng.chance(0.6)
-    this.cluster = new CoreCluster({
-      seed: prng.next(),
-      network: {
-        loss: isHarsh ? prng.fraction() * 0.2 : 0,
-        duplication: isHarsh ? prng.fraction() * 0.2 : 0,
-        delayMinMs: 1,
-        delayMaxMs: prng.between(1, 30),
-        reorders: isHarsh && prng.chance(0.7),
-      },
-      syncMs: [0.5, prng.pick([2, 10, 40])],
-      datagrams: prng.chance(0.3),
-      timings,
-    })
+    this.cluster = randomCluster(prng, { isHarsh, timings })
     this.preferred = prng.pick([undefined, 's0', 's1'])
     const { preferred } = this
     this.#twoSites = preferred === undefined ? 'available' : { preferredMaster: preferred }

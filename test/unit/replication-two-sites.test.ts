@@ -8,7 +8,8 @@ import { decodeMembers, encodeMembers, type TwoSites, withoutMember } from '../.
 import { CoreCluster } from '../support/core-cluster.ts'
 import { CoreGroup } from '../support/core-group.ts'
 import type { FakeSite } from '../support/fake-site.ts'
-import { PairChaos, type PairChaosResult } from '../support/pair-chaos.ts'
+import { Lives } from '../support/lives.ts'
+import { PairChaos } from '../support/pair-chaos.ts'
 
 const timings = { heartbeatMs: 100, electionTimeoutMs: 300, initialTimeoutMs: 2_000, silenceTimeoutMs: 2_000 }
 
@@ -232,28 +233,8 @@ describe('two sites', () => {
   })
 })
 
-const only = process.env.COTERIE_SEED
-const seeds = Number(process.env.COTERIE_SEEDS ?? (process.env.COTERIE_TEST_ALL === '1' ? 3_000 : 40))
-
-function live(seed: number): PairChaosResult {
-  const chaos = new PairChaos(seed)
-  try {
-    return chaos.run()
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error)
-    throw new Error(`COTERIE_SEED=${seed}: ${message}\n${chaos.story()}`, { cause: error })
-  }
-}
+const lives = new Lives((seed) => new PairChaos(seed), { few: 40, many: 3_000 })
 
 test('[B8c C7a] two that go on alone share no term, lose nothing that both have, and come to rest, whatever happens', () => {
-  if (only !== undefined) {
-    live(Number(only))
-    return
-  }
-  const sums = new Map<string, number>()
-  for (let seed = 1; seed <= seeds; seed++) {
-    for (const [name, value] of Object.entries(live(seed))) sums.set(name, (sums.get(name) ?? 0) + value)
-  }
-  // A generator that no longer reaches something proves nothing about it.
-  for (const [name, sum] of sums) assert.ok(sum >= seeds / 20, `${name} happened only ${sum} times`)
+  lives.liveAll()
 })
