@@ -159,6 +159,8 @@ export class HandOvers {
     } else {
       // The term is this site's already where it died between taking it and its first record.
       if (message.term > state.term) state.raiseTerm(message.term, state.site, state.site)
+      // Or where it has heard whose the term is from others, before it was told itself.
+      else if (state.vote === undefined) state.castVote(state.site)
       this.#roles.given(message.term)
       state.emit({ kind: 'elected', term: message.term, handover: true })
     }

@@ -295,7 +295,9 @@ export class Replica {
       return ignore('this site cannot take over now')
     }
     // Told once more, after this site died before it could begin: the term is its own, and nothing was written in it.
-    const isOurs = handover.term === state.term && state.termMaster === state.site && last.term < state.term
+    const isFree = state.vote === undefined || state.vote === state.site
+    const isNamed = handover.term === state.term && state.termMaster === state.site
+    const isOurs = isNamed && isFree && last.term < state.term
     if (handover.term <= state.term && (handover.grouped || !isOurs)) return ignore('the term is over')
     if (handover.lsn !== last.lsn || durableLsn !== last.lsn) {
       return ignore(`the master hands over at LSN ${handover.lsn}, this site has ${durableLsn}`)

@@ -170,3 +170,31 @@ test('an heir that has not heard of it is told again also by an old master that 
   cluster.run(500)
   assert.deepEqual(given, ['e 2'])
 })
+
+test('an heir that hears from a site below whose the term is takes it when it is told itself', () => {
+  const { cluster, site } = chainOf()
+  site('a').write(['k=1'])
+  cluster.run(300)
+  const given: string[] = []
+  cluster.onEffect = (each, effect) => {
+    if (effect.kind === 'elected') given.push(`${each.name} ${effect.term}`)
+  }
+  cluster.drops = (_from, _to, message) => message.type === 'handover'
+  site('a').step((core) => core.handOver({ site: 'e', now: cluster.now }))
+  assert.ok(cluster.runUntil(3_000, () => site('a').core.role === 'none'))
+  cluster.drops = undefined
+  site('a').serveInTurn()
+  for (const name of ['b', 'e']) site(name).step((core) => core.leave({ now: cluster.now, kind: 'cancel' }))
+  cluster.run(50)
+  cluster.follow('e', 'b')
+  cluster.run(50)
+  cluster.follow('b', 'a')
+  assert.ok(cluster.runUntil(3_000, () => site('e').core.term === 2))
+  assert.deepEqual([given, site('e').core.termMaster], [[], 'e'])
+  site('e').step((core) => core.leave({ now: cluster.now, kind: 'cancel' }))
+  cluster.run(50)
+  cluster.follow('e', 'a')
+  cluster.run(500)
+  assert.deepEqual(given, ['e 2'])
+  assert.ok(site('e').reign({ databaseId: 'db', sites: 3 }))
+})
