@@ -110,5 +110,10 @@ export const regressionSeeds: readonly RegressionSeed[] = [
     found:
       'progress: an heir whose hand-over was lost was let in below the old master, which served in its turn by then, and never learned that it was one',
   },
+  {
+    seed: 4154,
+    kind: 'served',
+    found: 'assertion: an heir that had heard from a site below that the term was its own could not begin it',
+  },
   { seed: 1005, kind: 'served', found: 'what goes below: nothing; an old Join had come again' },
 ]
