@@ -201,7 +201,9 @@ test('[A9b] commits that gather in the turn in which a master is unseated are an
   assert.equal((await refused.stopped).cause?.code, 'INVALID_STATE')
   await master.stop()
   const asked = attachTo(t, old, b)
+  const begin = performance.now()
   while (!isUnseated) {
+    assert.ok(performance.now() - begin < 60_000, 'the old master was unseated')
     for (let i = 0; i < 20; i++) puts.push(watched(a.put(`gathered${puts.length}`, '1')))
     await new Promise((resolve) => setImmediate(resolve))
   }
