@@ -4,7 +4,7 @@
 //   npm test -- log crash      those whose path contains `log` or `crash`
 //   npm run test:all           the long ones too, with COTERIE_TEST_ALL=1, by which tests choose their rounds
 //
-// The sources and the tests are compiled into `.build/` first, unchecked: types are what `npm run check` is for. Three files
+// The sources and the tests are compiled into `.build/` first, unchecked: types are what `npm run check` is for. Four files
 // run at a time: many of them wait for processes of their own. The runner starts a process for each file, and the half
 // second that it takes to load everything is more than most unit tests need; so those share a few processes.
 
@@ -47,7 +47,7 @@ function compile(): boolean {
 function run(): void {
   // A hang must end in the runner's summary too, long before whoever runs this loses patience.
   const timeoutMs = all ? 3_600_000 : 300_000
-  const flags = ['--test-concurrency=3', '--test-reporter=spec', `--test-timeout=${timeoutMs}`]
+  const flags = ['--test-concurrency=4', '--test-reporter=spec', `--test-timeout=${timeoutMs}`]
   const compiled = together(files).map((file) => join(copy, file.replace(/\.ts$/, '.js')))
   // Stack traces name the files that one reads.
   const options = ['--enable-source-maps', '--test', ...flags, ...compiled]

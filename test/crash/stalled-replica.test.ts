@@ -3,11 +3,11 @@
 import { test } from 'node:test'
 import { stallOneReplica } from './stalled.ts'
 
-test('[A18c] a replica stands still for 50 MB: commits go on, the memory of the master does not grow, it catches up', async (t) => {
+test('[A18c] a replica stands still for 40 MB: commits go on, the memory of the master does not grow, it catches up', async (t) => {
   await stallOneReplica(t, {
-    warmUpMegabytes: 140,
-    megabytes: 50,
-    growthMegabytesMax: 40,
+    warmUpMegabytes: 80,
+    megabytes: 40,
+    growthMegabytesMax: 30,
     silenceTimeoutMs: 60_000,
   })
 })
