@@ -355,7 +355,9 @@ export class Attachment<Db extends Attachable = Attachable>
     this.#taking = taking
     try {
       await taking.listen()
-      if (this.#phase !== 'following' || this.#isLeaving || this.#reattaching !== undefined) {
+      // The core may have ended the attachment, and its word of it may wait for the disk.
+      const isAttached = this.#phase === 'following' && this.db.site.core.role === 'replica'
+      if (!isAttached || this.#isLeaving || this.#reattaching !== undefined) {
         throw new CoterieError('TRANSFER_FAILED', 'this site follows no master at the moment')
       }
       // A master that does not answer may have given up: that is settled as a lost connection is.

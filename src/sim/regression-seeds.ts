@@ -115,5 +115,11 @@ export const regressionSeeds: readonly RegressionSeed[] = [
     kind: 'served',
     found: 'assertion: an heir that had heard from a site below that the term was its own could not begin it',
   },
+  {
+    seed: 28,
+    kind: 'below',
+    found:
+      'assertion: a takeover was asked for through an attachment that had ended, and had not said so yet',
+  },
   { seed: 1005, kind: 'served', found: 'what goes below: nothing; an old Join had come again' },
 ]
