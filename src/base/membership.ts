@@ -39,9 +39,9 @@ export interface Membership extends Members {
 }
 
 export function encodeMembers(members: Members): Uint8Array {
-  const { twoSites = 'strict' } = members
-  const fields = { members: members.members, removed: members.removed }
-  return utf8Encode(JSON.stringify(twoSites === 'strict' ? fields : { ...fields, twoSites }))
+  return utf8Encode(
+    JSON.stringify({ members: members.members, removed: members.removed, ...twoSitesOf(members) }),
+  )
 }
 
 /** Undefined unless the bytes are what `encodeMembers` makes. */
@@ -68,9 +68,9 @@ export function decodeMembers(bytes: Uint8Array): Members | undefined {
     sites.add(site)
     read.push({ site, address, incarnation })
   }
-  const isStrict = twoSites === undefined || twoSites === 'strict'
-  if (!isStrict && read.length > 2) return undefined
-  return { members: read, removed: removed as string[], ...(isStrict ? {} : { twoSites }) }
+  const pair = twoSitesOf({ twoSites: twoSites ?? 'strict' })
+  if (pair.twoSites !== undefined && read.length > 2) return undefined
+  return { members: read, removed: removed as string[], ...pair }
 }
 
 function isSiteId(value: unknown): value is string {

@@ -15,14 +15,7 @@ import { MemoryNetwork, memoryTransport } from '../../src/transport/memory-trans
 import { atEnd } from '../support/at-end.ts'
 import { Authority } from '../support/certificates.ts'
 import { CutHost } from '../support/cut-host.ts'
-import {
-  type GroupSite,
-  joinSite,
-  settledMaster,
-  whenEqual,
-  whenMembers,
-  writeAnywhere,
-} from '../support/groups.ts'
+import { losesItsMaster } from '../support/groups.ts'
 import { addressOf, attachTo, openMemory } from '../support/sites.ts'
 import { withTempFolder } from '../support/temp-folder.ts'
 import { waitUntil } from '../support/wait-until.ts'
@@ -162,26 +155,6 @@ for (const [what, link] of [
   ['udp:// with a key', { key }],
 ] as const) {
   test(`[A23e] over ${what}, a group loses its master without a word, elects another, and takes it back`, async (t) => {
-    const sites: GroupSite[] = []
-    for (const id of ['a', 'b', 'c']) {
-      const seeds = sites.slice(0, 1).map((site) => site.group.address)
-      const fast = { electionTimeoutMs: 200, heartbeatMs: 50 }
-      sites.push(await joinSite(t, id, { listen: 'udp://127.0.0.1:0', ...link, ...fast, seeds }))
-    }
-    await whenMembers(sites, ['a', 'b', 'c'])
-    const old = await settledMaster(sites)
-    await old.db.put('before', 'the cut')
-    await whenEqual(sites)
-    old.net.cut()
-    await waitUntil(() => old.group.role === 'candidate', { what: 'the old master has stepped down' })
-    await writeAnywhere(
-      sites.filter((site) => site !== old),
-      'after',
-      'the cut',
-    )
-    old.net.heal()
-    await settledMaster(sites)
-    await whenEqual(sites)
-    assert.equal(await old.db.get('after'), 'the cut')
+    await losesItsMaster(t, () => ({ listen: 'udp://127.0.0.1:0', ...link }))
   })
 }

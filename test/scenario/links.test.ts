@@ -8,13 +8,12 @@ import { atEnd } from '../support/at-end.ts'
 import { Authority } from '../support/certificates.ts'
 import {
   eventsOf,
-  type GroupSite,
   joinSite,
+  losesItsMaster,
   type SiteOptions,
   settledMaster,
   whenEqual,
   whenMembers,
-  writeAnywhere,
 } from '../support/groups.ts'
 import {
   addressOf,
@@ -229,26 +228,6 @@ const kinds: Readonly<Record<string, (t: TestContext, site: string) => SiteOptio
 
 for (const [kind, optionsOf] of Object.entries(kinds)) {
   test(`[A23d A25] over ${kind}, a group loses its master without a word, elects another, and takes it back`, async (t) => {
-    const sites: GroupSite[] = []
-    for (const id of ['a', 'b', 'c']) {
-      const seeds = sites.slice(0, 1).map((site) => site.group.address)
-      const fast = { electionTimeoutMs: 800, heartbeatMs: 100 }
-      sites.push(await joinSite(t, id, { ...optionsOf(t, id), ...fast, seeds }))
-    }
-    await whenMembers(sites, ['a', 'b', 'c'])
-    const old = await settledMaster(sites)
-    await old.db.put('before', 'the cut')
-    await whenEqual(sites)
-    old.net.cut()
-    await waitUntil(() => old.group.role === 'candidate', { what: 'the old master has stepped down' })
-    await writeAnywhere(
-      sites.filter((site) => site !== old),
-      'after',
-      'the cut',
-    )
-    old.net.heal()
-    await settledMaster(sites)
-    await whenEqual(sites)
-    assert.equal(await old.db.get('after'), 'the cut')
+    await losesItsMaster(t, (id) => optionsOf(t, id))
   })
 }

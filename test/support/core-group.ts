@@ -15,6 +15,7 @@ import {
 import type { AckPolicy } from '../../src/base/policy.ts'
 import type { PeerId } from '../../src/replication/core-options.ts'
 import type { CoreEvent, Effect } from '../../src/replication/effects.ts'
+import type { Timings } from '../../src/replication/timings.ts'
 import type { CoreCluster } from './core-cluster.ts'
 import type { FakeSite } from './fake-site.ts'
 
@@ -43,6 +44,26 @@ interface Seat {
 }
 
 const reviewMs = 25
+
+/** Short waits, so that much happens in a short life. */
+export const shortTimings: Partial<Timings> = {
+  heartbeatMs: 60,
+  electionTimeoutMs: 200,
+  helloMs: 250,
+  handOverTimeoutMs: 400,
+  silenceTimeoutMs: 900,
+  initialTimeoutMs: 600,
+  ackTimeoutMs: 600,
+  stuckTimeoutMs: 1_500,
+}
+
+/** What only a defect can cause among sites of one group. */
+export const neverCodes: ReadonlySet<string> = new Set([
+  'REWIND_REFUSED',
+  'FOREIGN_HISTORY',
+  'DUPLICATE_MASTER',
+  'HANDSHAKE_FAILED',
+])
 
 export class CoreGroup {
   readonly cluster: CoreCluster

@@ -11,7 +11,7 @@ import type { CoreEvent, Effect } from '../../src/replication/effects.ts'
 import type { Message } from '../../src/replication/messages.ts'
 import type { Timings } from '../../src/replication/timings.ts'
 import { type CoreCluster, randomCluster } from './core-cluster.ts'
-import { CoreGroup } from './core-group.ts'
+import { CoreGroup, neverCodes, shortTimings } from './core-group.ts'
 import { startPlace } from './fake-records.ts'
 import type { FakeSite } from './fake-site.ts'
 
@@ -35,16 +35,9 @@ export interface ElectionChaosResult {
   readonly rowsLost: number
 }
 
-/** Short waits, so that much happens in a short life. */
+/** Small bounds too. */
 const timings: Partial<Timings> = {
-  heartbeatMs: 60,
-  electionTimeoutMs: 200,
-  helloMs: 250,
-  handOverTimeoutMs: 400,
-  silenceTimeoutMs: 900,
-  initialTimeoutMs: 600,
-  ackTimeoutMs: 600,
-  stuckTimeoutMs: 1_500,
+  ...shortTimings,
   inflightBytesMax: 800,
   readBytesMax: 300,
   recentBytesMax: 400,
@@ -53,9 +46,6 @@ const timings: Partial<Timings> = {
   heldBatchesMax: 8,
   snapshotTimeoutMs: 1_500,
 }
-
-/** What only a defect can cause among sites of one group. */
-const neverCodes = new Set(['REWIND_REFUSED', 'FOREIGN_HISTORY', 'DUPLICATE_MASTER', 'HANDSHAKE_FAILED'])
 
 interface Noted {
   readonly crc: number

@@ -194,3 +194,31 @@ function listening(): Promise<Server> {
     server.listen(0, loopback, () => resolve(server))
   })
 }
+
+/** A group of three loses its master without a word, elects another, and takes the old one back. */
+export async function losesItsMaster(
+  t: TestContext,
+  optionsOf: (id: string) => Partial<JoinOptions>,
+): Promise<void> {
+  const sites: GroupSite[] = []
+  for (const id of ['a', 'b', 'c']) {
+    const seeds = sites.slice(0, 1).map((site) => site.group.address)
+    const fast = { electionTimeoutMs: 800, heartbeatMs: 100 }
+    sites.push(await joinSite(t, id, { ...optionsOf(id), ...fast, seeds }))
+  }
+  await whenMembers(sites, ['a', 'b', 'c'])
+  const old = await settledMaster(sites)
+  await old.db.put('before', 'the cut')
+  await whenEqual(sites)
+  old.net.cut()
+  await waitUntil(() => old.group.role === 'candidate', { what: 'the old master has stepped down' })
+  await writeAnywhere(
+    sites.filter((site) => site !== old),
+    'after',
+    'the cut',
+  )
+  old.net.heal()
+  await settledMaster(sites)
+  await whenEqual(sites)
+  assert.equal(await old.db.get('after'), 'the cut')
+}

@@ -7,9 +7,8 @@ import { isCoterieError } from '../../src/base/errors.ts'
 import { preferredMasterOf, type TwoSites, withTwoSites } from '../../src/base/membership.ts'
 import { Prng } from '../../src/base/prng.ts'
 import type { Effect } from '../../src/replication/effects.ts'
-import type { Timings } from '../../src/replication/timings.ts'
 import { type CoreCluster, randomCluster } from './core-cluster.ts'
-import { CoreGroup } from './core-group.ts'
+import { CoreGroup, neverCodes, shortTimings } from './core-group.ts'
 import type { FakeSite } from './fake-site.ts'
 
 export interface PairChaosResult {
@@ -26,19 +25,6 @@ export interface PairChaosResult {
   /** Of what the two do while one of them is away. */
   readonly changes: number
 }
-
-const timings: Partial<Timings> = {
-  heartbeatMs: 60,
-  electionTimeoutMs: 200,
-  helloMs: 250,
-  handOverTimeoutMs: 400,
-  silenceTimeoutMs: 900,
-  initialTimeoutMs: 600,
-  ackTimeoutMs: 600,
-  stuckTimeoutMs: 1_500,
-}
-
-const neverCodes = new Set(['REWIND_REFUSED', 'FOREIGN_HISTORY', 'DUPLICATE_MASTER', 'HANDSHAKE_FAILED'])
 
 export class PairChaos {
   readonly cluster: CoreCluster
@@ -65,7 +51,7 @@ export class PairChaos {
     this.#prng = new Prng(seed)
     const prng = this.#prng
     const isHarsh = prng.chance(0.6)
-    this.cluster = randomCluster(prng, { isHarsh, timings })
+    this.cluster = randomCluster(prng, { isHarsh, timings: shortTimings })
     this.preferred = prng.pick([undefined, 's0', 's1'])
     const { preferred } = this
     this.#twoSites = preferred === undefined ? 'available' : { preferredMaster: preferred }
