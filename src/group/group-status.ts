@@ -3,7 +3,7 @@
 // A site knows itself and, as master, its replicas exactly; of the others it knows what they last told (Hello, at most
 // `helloMs` old while they are heard). Every figure of another site says how old it is.
 
-import { type Membership, majorityOf, mayGoOnAlone, memberOf, type TwoSites } from '../base/membership.ts'
+import { majorityOf, memberOf, type TwoSites } from '../base/membership.ts'
 import type { ReplicaView, SiteView } from '../replication/core-options.ts'
 import type { JoinSettings } from './join-options.ts'
 import type { Site } from './site.ts'
@@ -48,7 +48,10 @@ export interface GroupStatus {
   readonly term: number
   readonly master: GroupMaster | undefined
   readonly members: readonly string[]
-  /** How many members an election and a quorum commit need: of two that go on alone one. */
+  /**
+   * How many members an election and a quorum commit need now. Of two that go on alone one, as soon as this site is
+   * certain that the other one knows it as well; until then both.
+   */
   readonly majority: number
   readonly twoSites: TwoSites
   readonly sites: readonly GroupSite[]
@@ -190,7 +193,7 @@ export function groupStatus(
     term: core.term,
     master: own.master,
     members: membership?.members.map((member) => member.site) ?? [],
-    majority: needOf(membership),
+    majority: needOf(site),
     twoSites: membership?.twoSites ?? 'strict',
     sites,
     ...loss,
@@ -202,9 +205,9 @@ export function groupStatus(
 }
 
 /** So many members go on without the others. */
-function needOf(membership: Membership | undefined): number {
-  if (membership === undefined) return 0
-  return mayGoOnAlone(membership) ? 1 : majorityOf(membership)
+function needOf({ core }: Site): number {
+  if (core.membership === undefined) return 0
+  return core.goesOnAlone ? 1 : majorityOf(core.membership)
 }
 
 type Loss = Pick<GroupStatus, 'canLose' | 'canLoseText' | 'ageMs'>
@@ -230,7 +233,7 @@ function whatCanBeLost(site: Site, sites: readonly GroupSite[]): Loss {
     : Math.min(...alive.map((each) => each.committedLsn ?? 0))
   const has = (each: GroupSite): boolean => (each.durableLsn ?? 0) >= committedLsn
   const holders = alive.filter(has).length
-  const need = needOf(membership)
+  const need = needOf(site)
   const spare = Math.min(alive.length - need, holders - 1)
   if (spare > 0) {
     const text = `can lose: ${spare} ${spare === 1 ? 'site' : 'sites'}, 0 commits`

@@ -144,8 +144,7 @@ export class MembershipKeeper {
     const { core, isWriter, replicas } = this.#site
     const { membership } = core
     if (!isWriter || this.#changing !== undefined || membership === undefined) return false
-    if (!mayGoOnAlone(membership) || core.permanentLsn < membership.lsn) return false
-    return !replicas.some(({ site }) => memberOf(membership, site) !== undefined)
+    return core.goesOnAlone && !replicas.some(({ site }) => memberOf(membership, site) !== undefined)
   }
 
   #needMembers(): Members {

@@ -93,6 +93,11 @@ export class Core {
     return this.#state.membership
   }
 
+  /** Of two members this one may reign while the other one is away: it is certain that both know that they may. */
+  get goesOnAlone(): boolean {
+    return this.#state.goesOnAlone
+  }
+
   /** This very site, with this very data, is one of them. */
   get isMember(): boolean {
     return this.#state.ownMember !== undefined
