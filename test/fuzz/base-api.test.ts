@@ -13,7 +13,7 @@ import { BaseCluster, type BaseMessage, type BaseSite } from '../support/base-cl
 const isLong = process.env.COTERIE_TEST_ALL === '1'
 const numRuns = isLong ? 100_000 : 1000
 /** Of the messages of a session one in so many is changed. */
-const oneIn = isLong ? 1 : 5
+const oneIn = isLong ? 1 : 9
 
 /** What comes before the message at the site that it goes to. */
 type Meddle = (message: BaseMessage, to: string) => Pick<BaseMessage, 'control' | 'rec'>[]

@@ -12,7 +12,7 @@ import { Log } from '../../src/log/log.ts'
 import { placeAt, placeBeforeAll, readU32, recordField } from '../../src/log/record-format.ts'
 import { databaseId, lsn, ManualTimers, Writer } from '../support/log-fixture.ts'
 
-const lives = Number(process.env.LOG_CRASH_LIVES ?? 150)
+const lives = Number(process.env.LOG_CRASH_LIVES ?? (process.env.COTERIE_TEST_ALL === '1' ? 1_500 : 75))
 const firstSeed = Number(process.env.LOG_CRASH_SEED ?? 1)
 
 class Life {

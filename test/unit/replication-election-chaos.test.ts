@@ -7,7 +7,7 @@ import { test } from 'node:test'
 import { ElectionChaos } from '../support/election-chaos.ts'
 import { Lives } from '../support/lives.ts'
 
-const lives = new Lives((seed) => new ElectionChaos(seed), { few: 45, many: 3_000 })
+const lives = new Lives((seed) => new ElectionChaos(seed), { few: 32, many: 3_000 })
 
 /** Lives in which something went wrong once. */
 const remembered = [192, 195, 338, 1_083, 1_142, 10_463, 10_873, 12_062]

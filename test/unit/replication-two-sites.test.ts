@@ -233,7 +233,7 @@ describe('two sites', () => {
   })
 })
 
-const lives = new Lives((seed) => new PairChaos(seed), { few: 40, many: 3_000 })
+const lives = new Lives((seed) => new PairChaos(seed), { few: 25, many: 3_000 })
 
 test('[B8c C7a] two that go on alone share no term, lose nothing that both have, and come to rest, whatever happens', () => {
   lives.liveAll()
