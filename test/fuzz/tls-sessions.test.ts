@@ -2,4 +2,4 @@
 
 import { testTlsSessions } from './tls-sessions.ts'
 
-testTlsSessions(350)
+testTlsSessions(61)

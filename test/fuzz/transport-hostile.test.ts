@@ -4,9 +4,9 @@
 import assert from 'node:assert/strict'
 import * as net from 'node:net'
 import { join } from 'node:path'
-import { type TestContext, test } from 'node:test'
+import { test } from 'node:test'
 import { utf8Decode, utf8Encode } from '../../src/base/bytes.ts'
-import { type CoterieError, isCoterieError } from '../../src/base/errors.ts'
+import type { CoterieError } from '../../src/base/errors.ts'
 import { Prng } from '../../src/base/prng.ts'
 import type { Stream } from '../../src/env/host.ts'
 import { nodeHost } from '../../src/env/node/node-host.ts'
@@ -15,15 +15,12 @@ import { parseAddress } from '../../src/transport/address.ts'
 import type { LinkOptions } from '../../src/transport/link-options.ts'
 import { encodePreface, protocolRange } from '../../src/transport/preface.ts'
 import { StreamTransport } from '../../src/transport/stream-transport.ts'
-import { tlsTransport } from '../../src/transport/tls-transport.ts'
 import { atEnd } from '../support/at-end.ts'
 import { Authority } from '../support/certificates.ts'
-import { linked } from '../support/linked.ts'
 import { opening } from '../support/openings.ts'
 import { openMemory, putMany, replicaOf } from '../support/sites.ts'
 import { HeldStream } from '../support/stream-pair.ts'
 import { withTempFolder } from '../support/temp-folder.ts'
-import { waitUntil } from '../support/wait-until.ts'
 
 const secret = 'a secret that strangers do not know'
 const authority = new Authority()
@@ -205,99 +202,4 @@ test('nothing that strangers say reaches a site, over TCP, a pipe or TLS; its re
   const { db } = await replicaOf(t, tcp, { path: ':memory:', site: 'b' }, { secret })
   const { token } = await source.put('after', '1')
   assert.equal(await db.get('after', { after: token }), '1')
-})
-
-/** Carries bytes to `target` and back, but for one that it flips. `counts` grows with all that it carries. */
-async function flippingProxy(
-  t: TestContext,
-  target: net.NetConnectOpts,
-  flip: {
-    readonly toTarget: boolean
-    readonly place: number
-    readonly counts?: { to: number; from: number }
-  },
-): Promise<number> {
-  const server = net.createServer((socket) => {
-    const onward = net.connect(target)
-    const pump = (from: net.Socket, to: net.Socket, isVictim: boolean): void => {
-      let place = 0
-      from.on('data', (chunk: Buffer) => {
-        const at = flip.place - place
-        place += chunk.length
-        if (flip.counts !== undefined) flip.counts[from === socket ? 'to' : 'from'] += chunk.length
-        if (isVictim && at >= 0 && at < chunk.length) chunk[at] = (chunk[at] as number) ^ 0x10
-        to.write(chunk)
-      })
-      from.on('error', () => undefined)
-      from.on('close', () => to.destroy())
-    }
-    pump(socket, onward, flip.toTarget)
-    pump(onward, socket, !flip.toTarget)
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  t.after(() => void server.close())
-  return (server.address() as net.AddressInfo).port
-}
-
-test('whatever byte of a session over TLS is flipped, both sides have a prefix of what was sent', async (t) => {
-  const transport = linked(tlsTransport(nodeHost()), { tls: tlsOf('a') })
-  const sessions: string[][] = []
-  const listener = await transport.listen({
-    address: parseAddress('tls://127.0.0.1:0'),
-    connectTimeoutMs: 60_000,
-    onConnection(connection) {
-      const far: string[] = []
-      sessions.push(far)
-      connection.handlers = {
-        message: (control) => {
-          far.push(utf8Decode(control))
-          if (far.length === texts.length) connection.send(utf8Encode('all'))
-        },
-        drain: () => undefined,
-        closed: () => undefined,
-      }
-    },
-  })
-  t.after(() => listener.close())
-  const target = { host: '127.0.0.1', port: parseAddress(listener.address).port }
-  const counts = { to: 0, from: 0 }
-  let openings = 0
-  const rounds = 40
-  for (let i = -1; i < rounds; i++) {
-    // First a session as it is, to see how long one is; then a byte in each fortieth of it, in turn of its directions.
-    const toTarget = i % 2 === 0
-    const total = toTarget ? counts.to : counts.from
-    const place = i < 0 ? -1 : Math.floor((total * i) / rounds)
-    const port = await flippingProxy(t, target, { toTarget, place, ...(i < 0 ? { counts } : {}) })
-    let outcome: 'whole' | 'ended' | 'waiting' = 'waiting'
-    try {
-      const near = await transport.connect({
-        address: parseAddress(`tls://127.0.0.1:${port}`),
-        // A flip in a length lets a side wait for bytes that do not come.
-        connectTimeoutMs: i < 0 ? 10_000 : 400,
-      })
-      if (i >= 0) openings++
-      near.handlers = {
-        message: () => {
-          outcome = 'whole'
-        },
-        drain: () => undefined,
-        closed: () => {
-          outcome = outcome === 'whole' ? outcome : 'ended'
-        },
-      }
-      for (const text of texts) near.send(utf8Encode(text))
-      const start = performance.now()
-      const mayWait = (): boolean => i >= 0 && performance.now() - start > 400
-      await waitUntil(() => outcome !== 'waiting' || mayWait(), { what: 'an outcome' })
-      near.destroy()
-    } catch (error) {
-      assert.ok(isCoterieError(error), String(error))
-    }
-    for (const far of sessions) assert.deepEqual(far, texts.slice(0, far.length), `place ${place}`)
-    if (i < 0) assert.equal(outcome, 'whole')
-  }
-  assert.ok(openings < rounds, `${openings} opened`)
-  const near = await transport.connect({ address: parseAddress(listener.address), connectTimeoutMs: 5000 })
-  near.destroy()
 })
