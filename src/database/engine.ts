@@ -106,6 +106,7 @@ export class Engine {
   #committedLsn: Lsn = noLsn
   #permanentLsn: Lsn = noLsn
   #applyLsn: Lsn = noLsn
+  #rewinding: boolean = false
   /** What was acknowledged here in a reign that has ended. */
   #ownCommittedLsn: Lsn = noLsn
   #undoTimer: Timer | undefined
@@ -506,6 +507,8 @@ export class Engine {
   }
 
   #applyTo(to: Lsn): void {
+    // Invariant: the applier is never told of a record that a rewind takes back. What was due meanwhile is told afterwards.
+    if (this.#rewinding) return
     // Where acks attest `applied`, commits wait for the rows.
     const urgent = this.#applyLsn > this.#committedLsn
     this.parts.applier.advance({ to, permanentLsn: this.#permanentLsn, urgent })
@@ -560,6 +563,7 @@ export class Engine {
     const { parts } = this
     const { log, applier, overlay, cache } = parts
     await log.whenDurable(log.lastLsn)
+    this.#rewinding = true
     await applier.pause()
     try {
       const place = await log.placeOf(to)
@@ -573,11 +577,16 @@ export class Engine {
       cache.clear()
       // The log may be left without a members record; then the row that is back in the store holds.
       await parts.readStoredMembership()
+      // Invariant: no record leaves the log while the store's disk may have its rows. A power cut could else bring back a
+      // store that is ahead of the log; and that log would pass for a damaged one, for the records that it lacks.
+      await parts.store.flush()
       await log.truncateAfter(to)
       this.#wakeAllCommitWaiters()
       return { place, history: log.history }
     } finally {
+      this.#rewinding = false
       applier.resume()
+      if (parts === this.#parts && !this.#closed) this.#advance()
     }
   }
 

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it, type TestContext, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { crc32 } from 'node:zlib'
 import { AssertionFailure } from '../../src/base/assert.ts'
 import type { RecordBatch } from '../../src/base/batch.ts'
@@ -309,6 +310,36 @@ for (const kind of ['in memory', 'on disk'] as const) {
         assert.equal(described((await open()).engine.membership), '2 a')
       })
     }
+
+    it('go back on the disk of the store before the log is cut, and nothing is applied meanwhile', async (t) => {
+      const { engine, driver } = await openerOf(t, kind)()
+      await reign(engine, 'a')
+      await engine.submitMembers(membersOf('a'))
+      await put(engine, 'k', '1')
+      driver.permanentMax = 3
+      await put(engine, 'k', '2')
+      await applied(engine)
+      engine.endReign('the test', { unseated: false })
+      const { store, log } = engine.parts
+      const { undoAfter, flush } = store
+      const ends: number[] = []
+      store.undoAfter = async (lsn) => {
+        // As the word of a master that comes late, and then whoever waits for what it said.
+        driver.commit()
+        await sleep(100)
+        return await undoAfter.call(store, lsn)
+      }
+      store.flush = async () => {
+        await flush.call(store)
+        ends.push(store.meta?.appliedLsn ?? 0, log.lastLsn)
+      }
+      await engine.rewind(3 as Lsn)
+      assert.deepEqual(ends, [3, 4])
+      assert.equal(log.lastLsn, 3)
+      await sleep(100)
+      assert.equal(engine.failure, undefined)
+      assert.equal(engine.parts.appliedLsn, 3)
+    })
 
     it('come with a snapshot, from the moment that it is put to use', async (t) => {
       const { engine } = await openerOf(t, kind)()
