@@ -13,9 +13,13 @@ interface Asker {
   askTakeOver(address: string): void
 }
 
-/** This very site is to be master whenever it can be. */
+/**
+ * This very site is to be master whenever it can be. Only when it is certain that both know: one that takes itself for it by
+ * a record that the other one lacks may not insist on the reign, and must follow, or it would do neither for ever.
+ */
 export function isPreferred(state: CoreState): boolean {
-  return state.ownMember !== undefined && preferredMasterOf(state.membership) === state.site
+  if (state.ownMember === undefined || !state.goesOnAlone) return false
+  return preferredMasterOf(state.membership) === state.site
 }
 
 /** To follow this master would undo what the preferred one has committed. A tail that nobody was told of may go. */

@@ -4,7 +4,13 @@
 
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { decodeMembers, encodeMembers, type TwoSites, withoutMember } from '../../src/base/membership.ts'
+import {
+  decodeMembers,
+  encodeMembers,
+  type TwoSites,
+  withoutMember,
+  withTwoSites,
+} from '../../src/base/membership.ts'
 import { CoreCluster } from '../support/core-cluster.ts'
 import { CoreGroup } from '../support/core-group.ts'
 import type { FakeSite } from '../support/fake-site.ts'
@@ -145,6 +151,23 @@ describe('two sites', () => {
     assert.equal(a.core.role, 'master')
     assert.deepEqual([a.store.get('k'), b.store.get('k')], ['a', 'a'])
     assert.deepEqual([a.core.counters.rewinds, b.core.counters.rewinds], [0, 1])
+  })
+
+  test('[B8c C7a] one that is preferred by a record of which the other one does not know follows like anybody else', () => {
+    const group = pairOf('available')
+    const [a, b] = [siteOf(group, 'a'), siteOf(group, 'b')]
+    group.cluster.part([a], [b])
+    assert.ok(writes(a, 'k=a'))
+    const { membership } = a.core
+    assert.ok(membership)
+    a.writeMembers(withTwoSites(membership, { preferredMaster: 'a' }))
+    assert.ok(group.cluster.runUntil(3_000, () => b.core.role === 'master' && b.last.term === b.core.term))
+    assert.ok(writes(b, 'k=b'))
+    group.cluster.heal()
+    assert.ok(group.cluster.runUntil(5_000, () => a.core.role === 'replica' && a.last.lsn === b.last.lsn))
+    group.cluster.run(1_000)
+    assert.equal(b.core.role, 'master')
+    assert.deepEqual([a.store.get('k'), b.store.get('k')], ['b', 'b'])
   })
 
   test('[B8c C7a] the preferred master undoes a tail that nobody was told of', () => {
