@@ -5,10 +5,12 @@
 // Values name the operation that wrote them, so that whoever reads one knows where it came from.
 
 import { asError, CoterieError, isCoterieError } from '../base/errors.ts'
+import { entryAt } from '../base/history.ts'
+import type { Lsn } from '../base/lsn.ts'
 import type { Prng } from '../base/prng.ts'
 import type { NamedStore } from '../database/named-store.ts'
 import type { Database } from '../group/database.ts'
-import type { Operation } from './history.ts'
+import type { Operation, Place } from './history.ts'
 import type { SimSite } from './site.ts'
 import type { World } from './world.ts'
 
@@ -235,6 +237,7 @@ export class Clients {
             operation.value = receipt.result
             operation.lsn = receipt.lsn
             operation.term = receipt.term
+            this.#notePlace(operation, db, receipt.lsn)
             if (writes) this.#acknowledged(operation, receipt)
           }),
           done,
@@ -246,7 +249,18 @@ export class Clients {
 
   async #get(db: Database, operation: Mutable<Operation>): Promise<void> {
     const { key } = operation
+    const { engine } = db.site
+    this.#notePlace(operation, db, engine.committedLsn)
     operation.value = await this.#namedStore(db, key).get(key, { consistency: 'linearizable' })
+    this.#notePlace(operation, db, engine.committedLsn)
+  }
+
+  /** Of a pair: the state here is that of this record, which may be undone. */
+  #notePlace(operation: Mutable<Operation>, db: Database, lsn: number): void {
+    if (this.#world.settings.kind !== 'pair') return
+    const reign = entryAt(db.site.core.history, lsn as Lsn)
+    const place: Place[] = reign === undefined ? [] : [{ lsn, term: reign.term }]
+    operation.places = [...(operation.places ?? []), ...place]
   }
 
   /** The state of one site as it is there, new or old. */
@@ -263,7 +277,10 @@ export class Clients {
         try {
           const store = this.#namedStore(db, key)
           operation.value = store.getSync(key)
-          if (partsInUse !== undefined) operation.lsn = partsInUse.appliedLsn
+          if (partsInUse !== undefined) {
+            operation.lsn = partsInUse.appliedLsn
+            this.#notePlace(operation, db, Math.max(committedLsn, partsInUse.appliedLsn))
+          }
           operation.outcome = 'ok'
           const twin = twins ? store.getSync(`${key}/twin`) : operation.value
           if (twin !== operation.value) {
@@ -290,6 +307,7 @@ export class Clients {
     operation.term = term
     operation.token = token
     operation.acks = 'quorum'
+    if (this.#world.settings.kind === 'pair') operation.places = [{ lsn, term }]
     this.#world.acknowledged.push({ operation, lsn, term, token })
     this.#world.fingerprint.number(lsn)
   }

@@ -83,10 +83,23 @@ const kindsBelow: readonly Kind[] = [
   { name: 'tooMuch', gapMsMin: 2000, gapMsMax: 20_000, chance: 0.4, strike: (f) => f.below.askTooMuch() },
 ]
 
+/** Beside them, where two sites may go on alone. */
+const kindsOfPair: readonly Kind[] = [
+  {
+    name: 'twoSites',
+    gapMsMin: 2000,
+    gapMsMax: 30_000,
+    chance: 0.6,
+    strike: (f) => f.operator.setTwoSites(),
+  },
+  { name: 'apart', gapMsMin: 2000, gapMsMax: 20_000, chance: 0.6, strike: (f) => f.network.apart() },
+]
+
 const kindsOf: Readonly<Record<RunKind, readonly Kind[]>> = {
   group: kinds,
   below: [...kinds, ...kindsBelow.filter(({ name }) => name !== 'takeOver')],
   served: [...kinds, ...kindsBelow],
+  pair: [...kinds, ...kindsOfPair],
 }
 
 export interface FaultOptions {

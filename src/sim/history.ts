@@ -34,6 +34,14 @@ export interface Operation {
   acks?: string
   /** A read on a site that did not take itself for the master: judged as a prefix, not as linearisable. */
   readonly stale?: boolean
+  /** Of a read in a pair: what was committed there when it began, and when it was answered. */
+  places?: readonly Place[]
+}
+
+/** A record, by its number and its term. */
+export interface Place {
+  readonly lsn: number
+  readonly term: number
 }
 
 export interface SimViolation {

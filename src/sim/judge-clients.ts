@@ -1,7 +1,7 @@
 // What clients were told: their calls on the master can be put in an order, that order is the order of the LSNs, and
 // sites that are not the master show prefixes of it that never get shorter.
 
-import type { Operation } from './history.ts'
+import type { Operation, Place } from './history.ts'
 import type { Ledger } from './ledger.ts'
 import { callOf, findRegisterFault } from './linearizable.ts'
 import { findOrderFault, type LoggedTransaction } from './lsn-order.ts'
@@ -19,15 +19,26 @@ export class HistoriesAreLinearisable implements SiteJudge {
   }
 }
 
-/** An operation of which the client knows nothing and the log all. */
+/**
+ * An operation of which the client knows nothing and the log all. Of a pair: what was committed by one site alone and undone
+ * has not happened, and what was read while such a thing stood there is not judged.
+ */
 function settled(operation: Operation, ledger: Ledger): Operation {
-  const { outcome, kind, lsn, term, completedAt } = operation
+  const { outcome, kind, lsn, term, completedAt, places } = operation
+  if (places?.some((place) => isUndone(place, ledger)) === true) {
+    return { ...operation, outcome: kind === 'read' ? 'unknown' : 'failed' }
+  }
   // Whatever became of a read that was not answered, nobody knows what it found.
   if (kind === 'read' && operation.code !== undefined) return { ...operation, outcome: 'unknown' }
   if (outcome !== 'unknown' || kind === 'read' || lsn === undefined || term === undefined) return operation
   if (lsn > ledger.permanentLsn) return operation
   if (ledger.permanentRecord(lsn)?.place.term === term) return operation
   return { ...operation, outcome: 'failed', completedAt: completedAt ?? operation.invokedAt }
+}
+
+function isUndone({ lsn, term }: Place, ledger: Ledger): boolean {
+  // At the end of a run of two sites all that there is is permanent: what lies beyond is gone.
+  return ledger.permanentRecord(lsn)?.place.term !== term
 }
 
 export class ReadsFollowTheLog implements SiteJudge {

@@ -133,7 +133,8 @@ export class LonelyMastersStepDown implements SiteJudge {
       sight.isOpen && site.isMaster && site.isAwake && membership !== undefined && core?.settings?.elections
     // A disk that does not answer holds back what follows a step-down too.
     const isSlow = site.machine.disk.full || site.machine.speed.syncMsMax > electionTimeoutMs
-    if (isJudged !== true || membership === undefined || isSlow) {
+    // Of two sites one goes on alone, where both know that it may.
+    if (isJudged !== true || membership === undefined || isSlow || core?.goesOnAlone === true) {
       this.#since.delete(site)
       return
     }

@@ -5,6 +5,7 @@ import { entryAt, type History } from '../base/history.ts'
 import type { Lsn } from '../base/lsn.ts'
 import { majorityOf } from '../base/membership.ts'
 import type { Operation } from './history.ts'
+import { isPair, mayBeAlone } from './judge-pair.ts'
 import { type LedgerRecord, rowSumOf } from './ledger.ts'
 import type { BenchView, Sight, SiteJudge } from './sight.ts'
 import { databasePath, type SimSite } from './site.ts'
@@ -75,7 +76,9 @@ export class NothingPermanentIsUndone implements SiteJudge {
           `${site.name}: the permanent LSN fell from ${before.permanentLsn} to ${now.permanentLsn}`,
         )
       }
-      if (now.committedLsn < before.committedLsn && now.last.lsn >= before.committedLsn) {
+      // Of two sites one may have to take back what it has committed alone; that it does, and says so, is judged elsewhere.
+      const isWhole = now.last.lsn >= before.committedLsn && !isPair(bench)
+      if (now.committedLsn < before.committedLsn && isWhole) {
         bench.violate(
           this,
           `${site.name}: the committed LSN fell from ${before.committedLsn} to ${now.committedLsn} without a rewind`,
@@ -127,13 +130,18 @@ interface ReignBegun {
   readonly history: History
 }
 
-/** What a client was told of is on a majority of disks, and in the log of every master after. */
+/**
+ * What a client was told of is on a majority of disks, and in the log of every master after. Of two sites one that may go on
+ * alone commits for itself while the other one is away: that may be undone, for good or until both have it.
+ */
 export class AcknowledgedStays implements SiteJudge {
   readonly name = 'acknowledged commits'
   #judged = 0
   readonly #reigns: ReignBegun[] = []
   /** The last acknowledged LSN of each term, by the term that it was certain in. */
   readonly #acknowledged: Map<string, { term: number; since: number; lsn: number }> = new Map()
+  /** Of one site alone. */
+  readonly #alone: Set<Acknowledged> = new Set()
 
   moved(sight: Sight, bench: BenchView): void {
     const { site, now, before, isNew } = sight
@@ -171,10 +179,15 @@ export class AcknowledgedStays implements SiteJudge {
     // Told by its own master, it was certain in that term; by another site later, in some term up to the present one.
     const isFromMaster = operation.acks !== undefined
     const since = isFromMaster ? term : this.#reigns.reduce((most, reign) => Math.max(most, reign.term), term)
+    const master = bench.world.site(operation.site)
+    if (isFromMaster && master !== undefined && this.#isAlone(bench, master, commit)) {
+      this.#alone.add(commit)
+      return
+    }
     const name = `${term}/${since}`
     if (lsn > (this.#acknowledged.get(name)?.lsn ?? 0)) this.#acknowledged.set(name, { term, since, lsn })
     for (const reign of this.#reigns) if (reign.term > since) this.#judgeReign(bench, reign, commit)
-    const membership = bench.world.site(operation.site)?.db?.site.core.membership
+    const membership = master?.db?.site.core.membership
     const holders: string[] = []
     let counted = 0
     for (const [site, sight] of bench.sights) {
@@ -194,11 +207,21 @@ export class AcknowledgedStays implements SiteJudge {
     )
   }
 
+  /** Of two sites: one that may go on alone has it on its disk, the other one does not, and does not follow in step. */
+  #isAlone(bench: BenchView, site: SimSite, { lsn, term }: Acknowledged): boolean {
+    if (!isPair(bench) || !mayBeAlone(bench, site)) return false
+    if (site.db?.site.replicas.some(({ votes, inStep }) => votes && inStep) === true) return false
+    for (const [each, { disk }] of bench.sights) if (disk.has(lsn, term) !== (each === site)) return false
+    return true
+  }
+
   atEnd(bench: BenchView): void {
     const { ledger, world } = bench
-    for (const { lsn, term, operation } of world.acknowledged) {
+    for (const commit of world.acknowledged) {
+      const { lsn, term, operation } = commit
       const record = ledger.permanentRecord(lsn)
       if (record === undefined && lsn > ledger.permanentLsn) continue
+      if (record?.place.term !== term && this.#alone.has(commit)) continue
       if (record?.place.term !== term) {
         bench.violate(
           this,

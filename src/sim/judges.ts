@@ -15,6 +15,7 @@ import {
   MembersChangeOneAtATime,
   SitesStartAgain,
 } from './judge-masters.ts'
+import { BothKeepWhatBothHad, LoneMastersKeepApart, UndoneCommitsAreTold } from './judge-pair.ts'
 import { QueuesAreBounded } from './judge-queues.ts'
 import {
   AcknowledgedStays,
@@ -48,6 +49,9 @@ export function createJudges(): Judge[] {
       new HeirsHaveEverything(),
       new LeasesExclude(),
       new LogIsKeptForReplicas(),
+      new BothKeepWhatBothHad(),
+      new LoneMastersKeepApart(),
+      new UndoneCommitsAreTold(),
       new SitesStartAgain(),
       new OnlyPermanentGoesBelow(),
       new NobodyBelowVotes(),

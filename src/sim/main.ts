@@ -19,7 +19,8 @@ import {
 import { type RunKind, runKinds } from './stage.ts'
 
 const usage = `usage: npm run sim -- [--seeds 100] [--first 1] [options]
-  --kind K          group; below: with sites that hang below it; served: a master by hand (drawn from the seed)
+  --kind K          group; below: with sites that hang below it; served: a master by hand; pair: a group of two, either of
+                    which goes on alone (drawn from the seed)
   --sites 3|5|7     sites of the group (drawn from the seed)
   --seconds S       length of the phase in which things break, in simulated seconds (120; 60 where it is no group alone)
   --jobs N          seeds at a time (as many as there are processors)

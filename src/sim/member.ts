@@ -32,6 +32,7 @@ export async function enterGroup({ db, site, stage, onRefused }: EnterOptions): 
     electionTimeoutMs: settings.electionTimeoutMs,
     silenceTimeoutMs: settings.silenceTimeoutMs,
     ackTimeoutMs: settings.ackTimeoutMs,
+    ...(settings.twoSites === undefined ? {} : { twoSites: settings.twoSites }),
     ...(settings.leaseMs === 0 ? {} : { leases: { durationMs: settings.leaseMs, clockSkew } }),
   })
   group.stopped.then(

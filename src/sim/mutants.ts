@@ -138,9 +138,11 @@ export const mutants: readonly Mutant[] = [
     name: 'trim-before-checkpoint',
     why: 'log goes before the store that replaces it is durable',
     file: 'database/engine.ts',
-    find: `      await parts.store.flush()
+    find: `      reached = parts.appliedLsn
+      await parts.store.flush()
 `,
-    replace: '',
+    replace: `      reached = parts.appliedLsn
+`,
   },
   {
     name: 'log-trimmed-under-snapshot',
@@ -539,5 +541,122 @@ export const mutants: readonly Mutant[] = [
     find: `    if (filter !== undefined) await filter.settle()
 `,
     replace: '',
+  },
+  // ---- two sites of which one goes on alone
+  {
+    name: 'pair-alone-before-both-know',
+    kind: 'pair',
+    why: 'one of two goes on alone by a record that the other one may not have',
+    file: 'replication/core-state.ts',
+    find: 'return mayGoOnAlone(membership) && membership !== undefined && membership.lsn <= this.#permanentLsn',
+    replace: 'return mayGoOnAlone(membership)',
+  },
+  {
+    name: 'pair-halves-forgotten',
+    kind: 'pair',
+    why: 'both that go on alone take terms of the same half',
+    file: 'replication/electorate.ts',
+    find: 'remainder: own < other.site ? 0 : 1',
+    replace: 'remainder: own < other.site ? 0 : 0',
+  },
+  {
+    name: 'pair-strict-alone',
+    kind: 'pair',
+    why: 'a strict master whose replica is away asks nobody for a quorum',
+    file: 'replication/acks.ts',
+    find: 'return group.goesOnAlone === true ? Math.min(group.attached, majority) : majority',
+    replace: 'return Math.min(group.attached, majority)',
+  },
+  {
+    name: 'pair-alone-while-followed',
+    kind: 'pair',
+    why: 'a master that may go on alone does not wait for the one that is there',
+    file: 'replication/acks.ts',
+    find: 'return group.goesOnAlone === true ? Math.min(group.attached, majority) : majority',
+    replace: 'return group.goesOnAlone === true ? 0 : majority',
+  },
+  {
+    name: 'pair-alone-is-permanent',
+    kind: 'pair',
+    why: 'what one of two has committed alone passes for what no later master lacks',
+    file: 'replication/master.ts',
+    find: 'sitesKnown: sites ?? 1 + this.attachments.knownSites,',
+    replace: 'sitesKnown: goesOnAlone ? 1 : (sites ?? 1 + this.attachments.knownSites),',
+  },
+  {
+    name: 'pair-alone-though-heard',
+    kind: 'pair',
+    why: 'one of two goes on alone while the other one is there',
+    file: 'replication/election.ts',
+    find: 'else if (pair !== undefined && !this.#greetings.wasHeard(pair.other, this.#beganAt)) this.#goAlone(pair)',
+    replace: 'else if (pair !== undefined) this.#goAlone(pair)',
+  },
+  {
+    name: 'pair-committed-not-kept',
+    kind: 'pair',
+    why: 'only what was never committed is written down before it is undone',
+    file: 'group/rewinding.ts',
+    find: 'const lost = await keepLost(engine.folder, engine.parts.log, agreedLsn)',
+    replace:
+      'const lost = await keepLost(engine.folder, engine.parts.log, Math.max(agreedLsn, engine.committedLsn) as Lsn)',
+  },
+  {
+    name: 'pair-undo-not-told',
+    kind: 'pair',
+    why: 'commits are taken back, and nobody hears of it',
+    file: 'group/rewinding.ts',
+    find: "site.events.emit('rewound', { to, lost })",
+    replace: "if (lost === undefined) site.events.emit('rewound', { to, lost })",
+  },
+  {
+    name: 'pair-store-ahead-of-its-log',
+    kind: 'pair',
+    why: 'a rewind cuts the log while the disk of the store has the rows of what goes',
+    file: 'database/engine.ts',
+    find: `      await parts.store.flush()
+      await log.truncateAfter(to)`,
+    replace: '      await log.truncateAfter(to)',
+  },
+  {
+    name: 'pair-newest-alone',
+    kind: 'pair',
+    why: 'one of two that is alone says that what it reads is the newest',
+    file: 'replication/voters.ts',
+    find: 'if (elections) return membership === undefined || this.#isMajority(membership, isHeard)',
+    replace:
+      'if (elections) return membership === undefined || this.goesOnAlone || this.#isMajority(membership, isHeard)',
+  },
+  {
+    name: 'preferred-follows-blindly',
+    kind: 'pair',
+    why: 'the preferred master undoes what it has committed for what the other one has',
+    file: 'replication/preference.ts',
+    find: 'return accept.agreedLsn < state.committedLsn',
+    replace: 'return accept.agreedLsn > state.committedLsn',
+  },
+  {
+    name: 'preferred-insists-at-once',
+    kind: 'pair',
+    why: 'the preferred master takes the reign before it has what the other one has committed meanwhile',
+    file: 'replication/preference.ts',
+    find: `  if (accept.plan !== 'rewind' && accept.plan !== 'snapshot') return false
+  return accept.agreedLsn < state.committedLsn`,
+    replace: '  return accept.agreedLsn < accept.committedLsn',
+  },
+  {
+    name: 'preferred-never-asks',
+    kind: 'pair',
+    why: 'the preferred master follows for good when it has been away',
+    file: 'replication/preference.ts',
+    find: 'if (group.election.priority === 0 || now < this.#askAt) return',
+    replace: 'if (group.election.priority >= 0 || now < this.#askAt) return',
+  },
+  {
+    name: 'preferred-by-its-own-word',
+    kind: 'pair',
+    why: 'one that is preferred by a record that the other one lacks neither follows nor reigns',
+    file: 'replication/preference.ts',
+    find: 'if (state.ownMember === undefined || !state.goesOnAlone) return false',
+    replace: 'if (state.ownMember === undefined) return false',
   },
 ]

@@ -142,6 +142,27 @@ export class NetworkFaults {
     )
   }
 
+  /**
+   * Two sites are apart for so long that both reign and take writes. Now and then one of them is started again meanwhile,
+   * and knows no more of what it has promised and acknowledged than its disk does.
+   */
+  apart(): boolean {
+    const { prng, world } = this.#tools
+    const [one, other] = world.livingSites
+    if (one === undefined || other === undefined) return false
+    const ms = world.settings.electionTimeoutMs * prng.between(4, 16)
+    this.#tools.tell(`${one.name} and ${other.name} are apart for ${Math.round(ms)} ms`)
+    this.#isolateFor(ms, one)
+    const site = prng.pick([one, other])
+    if (prng.chance(0.3)) {
+      const kind = prng.pick(['kill', 'power'] as const)
+      this.#tools.later(ms * prng.fraction(), () => {
+        if (site.host !== undefined) this.#tools.crashFor(site, kind, prng.between(1, 60))
+      })
+    }
+    return true
+  }
+
   cutLink(): boolean {
     const sites = this.#tools.world.livingSites
     const a = this.#tools.someSite()

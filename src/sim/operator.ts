@@ -41,6 +41,19 @@ export class Operator {
     return true
   }
 
+  /** What two sites do while one of them is away: mostly what they began with, or nothing. */
+  setTwoSites(): boolean {
+    const master = this.#master()
+    const { prng, world } = this.#tools
+    const { twoSites: first = 'strict' } = world.settings
+    if (master === undefined) return false
+    const preferredMaster = prng.pick(world.members).name
+    const twoSites = prng.pick([first, first, 'strict', 'strict', 'available', { preferredMaster }] as const)
+    this.#tools.tell(`${master.name} makes the two ${JSON.stringify(twoSites)}`)
+    this.#call(master, (group) => group.setTwoSites(twoSites))
+    return true
+  }
+
   /** As an operator calls it: what cannot be done now is refused with a reason, and nothing else comes of it. */
   #call(site: SimSite, call: (group: Group) => Promise<unknown>): void {
     const { group } = site

@@ -122,4 +122,28 @@ export const regressionSeeds: readonly RegressionSeed[] = [
       'assertion: a takeover was asked for through an attachment that had ended, and had not said so yet',
   },
   { seed: 1005, kind: 'served', found: 'what goes below: nothing; an old Join had come again' },
+  {
+    seed: 36,
+    kind: 'pair',
+    found:
+      'sites start again: a power cut after a rewind brought back rows of records that the log did not have any more, and the log passed for damaged',
+  },
+  { seed: 76, kind: 'pair', found: 'sites start again: the same' },
+  {
+    seed: 191,
+    kind: 'pair',
+    found: 'assertion: what was due to be applied before a rewind was asked of the log after it',
+  },
+  {
+    seed: 247,
+    kind: 'pair',
+    found:
+      'convergence: a site that was preferred by a record that the other one lacked neither followed that one nor took its place',
+  },
+  {
+    seed: 151,
+    kind: 'pair',
+    found:
+      'order of reads: nothing; a commit that was undone stood beyond the end of the log, and was held for one',
+  },
 ]

@@ -1,6 +1,7 @@
 // One run: a group of the real code, its clients, its faults, and the judges, all from one seed. First the safety
 // phase, in which anything may break; then a majority is made well, and has to go on and to agree within a stated time.
 
+import { preferredMasterOf, type TwoSites } from '../base/membership.ts'
 import { Prng } from '../base/prng.ts'
 import { drawBelow, drawServed, isRooted, storesBelow } from './cascade.ts'
 import { Clients, type LoadSettings } from './clients.ts'
@@ -13,7 +14,7 @@ import { type Judge, World } from './world.ts'
 
 export interface RunSeedOptions {
   readonly seed: number
-  /** Default: by the seed; one in eight has sites below its group, and one has no group. */
+  /** Default: by the seed; one in eight has sites below its group, one has no group, and one is a group of two. */
   readonly kind?: RunKind
   /** Default: drawn; mostly three. */
   readonly sites?: 3 | 5 | 7
@@ -70,7 +71,7 @@ class Run {
         rate: skewed ? 0.9 + prng.fraction() * 0.2 : 1,
       })
     }
-    if (kind !== 'group') this.#addFollowers(new Prng(options.seed).fork())
+    if (kind === 'below' || kind === 'served') this.#addFollowers(new Prng(options.seed).fork())
     this.#clients = new Clients(world, drawLoad(prng, kind))
     this.#faults = new Faults(world, {
       // By hand nobody is told that a site has lost its disk: whoever brings one back that has counted loses commits.
@@ -161,20 +162,14 @@ class Run {
     if (world.violation !== undefined) return
     world.phase = 'healing'
     this.#faults.operator.replaceLost()
+    this.#loneliness()
     const left = this.#chooseLeft()
     const well = world.livingSites.filter((site) => !left.has(site))
     world.tell('heal', `${well.map((site) => site.name)} are well again`)
     this.#faults.heal(left)
     this.#clients.hurry()
     const healedMs = world.nowMs
-    let seen = world.acknowledged.length
-    const progressed = (): boolean => {
-      if (this.#isServed) this.#faults.below.promoteHeir()
-      while (seen < world.acknowledged.length) {
-        if ((world.acknowledged[seen++]?.operation.invokedAt ?? 0) >= healedMs) return true
-      }
-      return false
-    }
+    const progressed = this.#commitSince(healedMs)
     const withinMs = this.#isServed ? progressByHandMsMax : progressMsMax
     if (!world.runTo(healedMs + withinMs, progressed)) {
       world.violate(
@@ -186,6 +181,7 @@ class Run {
     this.#clients.stop()
     const isQuiet = (): boolean =>
       isConverged(well) &&
+      (world.settings.kind !== 'pair' || isOfOneMaster(well)) &&
       well.every((site) => site.isMember || site.state === 'lost' || isRooted(site, well))
     if (!world.runTo(healedMs + convergenceMsMax, isQuiet)) {
       world.violate('convergence', `not the same state everywhere: ${describe(well)}`)
@@ -193,6 +189,47 @@ class Run {
     world.tell('heal', `converged after ${Math.round(world.nowMs - healedMs)} ms`)
     // What was in doubt is asked for until it is known.
     world.runTo(world.nowMs + 1000)
+  }
+
+  /** Whether a write that was begun since then has been acknowledged. */
+  #commitSince(sinceMs: number): () => boolean {
+    const world = this.#world
+    let seen = world.acknowledged.length
+    return () => {
+      if (this.#isServed) this.#faults.below.promoteHeir()
+      while (seen < world.acknowledged.length) {
+        if ((world.acknowledged[seen++]?.operation.invokedAt ?? 0) >= sinceMs) return true
+      }
+      return false
+    }
+  }
+
+  /**
+   * Of a pair: one site is gone, and the other one is well. It has to go on alone, if it knows that it may. Only then
+   * both are made well.
+   */
+  #loneliness(): void {
+    const world = this.#world
+    if (world.settings.kind !== 'pair' || this.#prng.chance(0.4)) return
+    const gone = this.#prng.pick(world.members)
+    const [left] = world.members.filter((site) => site !== gone) as [SimSite]
+    world.tell('heal', `${left.name} is well again, ${gone.name} is gone`)
+    gone.restarts = false
+    gone.crash('power')
+    this.#faults.heal(new Set([gone]))
+    this.#clients.hurry()
+    world.runTo(world.nowMs + 1000)
+    if (left.db?.site.core.goesOnAlone === true) {
+      const sinceMs = world.nowMs
+      if (!world.runTo(sinceMs + progressMsMax, this.#commitSince(sinceMs))) {
+        const state = describe(world.members)
+        world.violate(
+          'progress',
+          `no commit within ${progressMsMax} ms after ${left.name} was alone: ${state}`,
+        )
+      }
+    }
+    world.runTo(world.nowMs + this.#prng.between(1, 2000))
   }
 
   /** A minority that stays cut off, or nobody. */
@@ -234,12 +271,11 @@ class Run {
 }
 
 function drawSettings(prng: Prng, { seed, kind = usualKind(seed), sites }: RunSeedOptions): GroupSettings {
-  // What hangs below a group does not depend on its size.
-  const count = sites ?? (kind !== 'group' ? 3 : prng.pick([3, 3, 3, 3, 3, 3, 5, 5, 5, 7]))
+  const count = kind === 'pair' ? 2 : (sites ?? drawSites(prng, kind))
   const differ = prng.chance(0.3)
   const settings = {
     kind,
-    stores: kind === 'group' ? [''] : storesBelow,
+    stores: kind === 'below' || kind === 'served' ? storesBelow : [''],
     sites: count,
     heartbeatMs: 100,
     ackTimeoutMs: prng.pick([1000, 3000, 10_000]),
@@ -254,11 +290,22 @@ function drawSettings(prng: Prng, { seed, kind = usualKind(seed), sites }: RunSe
   }
   // A lease that ends long before its master gives up, or long after.
   const leaseMs = kind === 'served' ? 0 : settings.leaseMs
-  return { ...settings, leaseMs, electionTimeoutMs: leaseMs === 200 ? 600 : 300 }
+  const drawn = { ...settings, leaseMs, electionTimeoutMs: leaseMs === 200 ? 600 : 300 }
+  return kind === 'pair' ? { ...drawn, twoSites: drawTwoSites(prng) } : drawn
+}
+
+/** What hangs below a group does not depend on its size. */
+function drawSites(prng: Prng, kind: RunKind): number {
+  return kind === 'group' ? prng.pick([3, 3, 3, 3, 3, 3, 5, 5, 5, 7]) : 3
+}
+
+function drawTwoSites(prng: Prng): TwoSites {
+  return prng.pick(['available', 'available', { preferredMaster: 'a' }, { preferredMaster: 'b' }] as const)
 }
 
 function usualKind(seed: number): RunKind {
-  return seed % 8 === 4 ? 'below' : seed % 8 === 0 ? 'served' : 'group'
+  const kinds: Readonly<Record<number, RunKind>> = { 0: 'served', 2: 'pair', 4: 'below' }
+  return kinds[seed % 8] ?? 'group'
 }
 
 /** Such runs cost as much as longer ones of a group. */
@@ -291,6 +338,16 @@ function isConverged(sites: readonly SimSite[]): boolean {
     if (last !== lastLsn || engine.parts.appliedLsn !== last || engine.committedLsn !== last) return false
   }
   return sites.some((site) => site.isMaster)
+}
+
+/** Nobody else takes itself for one; and where one site is preferred, it is that one. */
+function isOfOneMaster(sites: readonly SimSite[]): boolean {
+  const [master, ...more] = sites.filter((site) => site.isMaster)
+  const core = master?.db?.site.core
+  if (core === undefined || more.length > 0) return false
+  const preferred = preferredMasterOf(core.membership)
+  if (preferred !== undefined && preferred !== master?.name) return false
+  return sites.every(({ db }) => db?.site.engine.permanentLsn === core.last.lsn)
 }
 
 function describe(sites: readonly SimSite[]): string {

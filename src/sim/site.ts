@@ -182,6 +182,8 @@ export class SimSite {
     )
     this.db = db
     db.on('failed', (error) => this.#failed(error))
+    const { starts: start } = this
+    db.on('rewound', ({ to }) => this.#stage.rewound.push({ site: this.name, start, to }))
     if (this.#stage.isTold) this.#listen(db)
     if (this.follows === undefined) await this.#enterGroup(db)
     else await this.#follow(db, this.follows)

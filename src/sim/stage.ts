@@ -1,5 +1,6 @@
 // What the parts of a simulated world share: its time, its network, its randomness, and where they say what happens.
 
+import type { TwoSites } from '../base/membership.ts'
 import type { Prng } from '../base/prng.ts'
 import type { VirtualClock } from '../env/simulated/virtual-clock.ts'
 import type { SimulatedNetwork } from './network.ts'
@@ -7,11 +8,12 @@ import type { SimulatedNetwork } from './network.ts'
 /**
  * What a run is of. group: a group that elects its master, and nobody else. below: with it sites that attach to its master
  * or to each other, and are no members of it. served: no group, but a master that serves by its operator's hand, sites that
- * follow it and may take its place, and views.
+ * follow it and may take its place, and views. pair: a group of two sites, of which one goes on alone while the other one is
+ * away.
  */
-export type RunKind = 'group' | 'below' | 'served'
+export type RunKind = 'group' | 'below' | 'served' | 'pair'
 
-export const runKinds: readonly RunKind[] = ['group', 'below', 'served']
+export const runKinds: readonly RunKind[] = ['group', 'below', 'served', 'pair']
 
 /** How a site takes part that is no member of the group: attached to whoever serves, as its operator wants it. */
 export interface Follows {
@@ -45,6 +47,8 @@ export interface GroupSettings {
   readonly leaseMs: number
   /** Where the rows of the clients are; '' is the unnamed store. */
   readonly stores: readonly string[]
+  /** Of a pair: what the group is founded with. */
+  readonly twoSites?: TwoSites
 }
 
 /** A master has given its place away. */
@@ -53,6 +57,15 @@ export interface HandedOver {
   readonly to: string
   /** Where its log ended. */
   readonly lsn: number
+}
+
+/** A site has said that it took back the end of its log. */
+export interface Rewound {
+  readonly site: string
+  /** Which process of it. */
+  readonly start: number
+  /** Where its log ended then. */
+  readonly to: number
 }
 
 export interface Stage {
@@ -69,6 +82,7 @@ export interface Stage {
   /** Whether anyone reads the story; say nothing costly if not. */
   readonly isTold: boolean
   readonly handedOver: HandedOver[]
+  readonly rewound: Rewound[]
   /** Where a site listens, or the one that stands in for it. */
   addressOf(name: string): string | undefined
   /** A site has begun to serve as master, by its operator's hand. */

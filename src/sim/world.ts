@@ -8,7 +8,7 @@ import type { Operation, SimViolation } from './history.ts'
 import { SimulatedNetwork } from './network.ts'
 import { settle } from './settle.ts'
 import { SimSite } from './site.ts'
-import type { Follows, GroupSettings, HandedOver, Stage } from './stage.ts'
+import type { Follows, GroupSettings, HandedOver, Rewound, Stage } from './stage.ts'
 
 /** Looks at the world, and calls `world.violate` when it finds what must not be. */
 export interface Judge {
@@ -41,6 +41,7 @@ export class World implements Stage {
   readonly history: Operation[] = []
   readonly acknowledged: Acknowledged[] = []
   readonly handedOver: HandedOver[] = []
+  readonly rewound: Rewound[] = []
   readonly faults: Record<string, number> = {}
   readonly isTold: boolean
   phase: Phase = 'safety'

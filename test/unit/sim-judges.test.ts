@@ -4,6 +4,7 @@ import type { RecordBatch, RecordPlace } from '../../src/base/batch.ts'
 import { emptyBytes } from '../../src/base/bytes.ts'
 import type { History } from '../../src/base/history.ts'
 import type { Lsn, Term } from '../../src/base/lsn.ts'
+import type { Membership, TwoSites } from '../../src/base/membership.ts'
 import { codecOf } from '../../src/database/encoding.ts'
 import { KeySpace } from '../../src/database/key-space.ts'
 import { BatchBuilder } from '../../src/log/batch-builder.ts'
@@ -24,6 +25,12 @@ import {
   MastersCountTheirOwnTerm,
   SitesStartAgain,
 } from '../../src/sim/judge-masters.ts'
+import {
+  agreedPlace,
+  BothKeepWhatBothHad,
+  LoneMastersKeepApart,
+  UndoneCommitsAreTold,
+} from '../../src/sim/judge-pair.ts'
 import {
   AcknowledgedStays,
   DamageIsNotCutOff,
@@ -85,7 +92,8 @@ class TestBench implements BenchView {
     history: [] as Operation[],
     acknowledged: [] as unknown[],
     handedOver: [] as unknown[],
-    settings: { sites: 3, electionTimeoutMs: 300 },
+    rewound: [] as { site: string; start: number; to: number }[],
+    settings: { kind: 'group', sites: 3, electionTimeoutMs: 300 },
     network: { sides: [] as unknown[], observers: [] as MessageObserver[] },
     site: (name: string): unknown =>
       (this.facts.sites as { name: string }[]).find((site) => site.name === name),
@@ -152,7 +160,9 @@ interface SightFacts {
   readonly before?: Partial<Position>
   readonly now?: Partial<Position>
   readonly history?: History
+  readonly membership?: Membership
   readonly diskLast?: number
+  readonly diskHistory?: History
   readonly has?: (lsn: number, term: number) => boolean
   readonly diskState?: unknown
   readonly retainFrom?: number
@@ -189,13 +199,14 @@ function sightOf(bench: TestBench, facts: SightFacts): Sight {
     follows: facts.isBelow === true ? {} : undefined,
     keptStores: facts.keptStores,
     state,
+    isAwake: true,
     refusal: { code: 'LOG_DAMAGED', message: 'damaged' },
     db: {
       site: {
         core: {
           history,
           databaseId,
-          membership: undefined,
+          membership: facts.membership,
           isServingInTurn: facts.isBelow === true && facts.keptStores === undefined,
         },
         engine: { folder: { storePath: () => 'store' } },
@@ -228,6 +239,7 @@ function sightOf(bench: TestBench, facts: SightFacts): Sight {
     now,
     disk: {
       last: { lsn: facts.diskLast ?? now.durableLsn },
+      history: facts.diskHistory ?? history,
       has: facts.has ?? (() => true),
       state: facts.diskState,
     },
@@ -927,6 +939,198 @@ describe('judges of those below', () => {
       const facts = { name: 'v', isBelow: true, keptStores, rows, diskState, now: { appliedLsn: 1 } }
       judge.moved(sightOf(bench, facts), bench)
       assert.equal(bench.found.length, found)
+    }
+  })
+})
+
+describe('judges of two sites', () => {
+  function benchOfTwo(): TestBench {
+    const bench = new TestBench()
+    bench.facts.settings = { kind: 'pair', sites: 2, electionTimeoutMs: 300 }
+    return bench
+  }
+
+  const member = (site: string) => ({ site, address: site, incarnation: 'x' })
+  const membersOf = (twoSites: TwoSites): Membership => ({
+    members: [member('a'), member('b')],
+    removed: [],
+    twoSites,
+    lsn: 3 as Lsn,
+  })
+  const available = membersOf('available')
+  const begun = [entry(2, 1, 'a')]
+  const write: Operation = {
+    id: 1,
+    client: 0,
+    kind: 'write',
+    site: 'a',
+    key: 'k',
+    value: '1',
+    invokedAt: 0,
+    outcome: 'ok',
+    lsn: 5,
+    term: 2,
+    acks: 'quorum',
+  }
+
+  test('what two logs agree on ends where their reigns part', () => {
+    const log = (last: number, ...history: History) => ({ last: last as Lsn, history })
+    const a = entry(1, 1, 'a')
+    assert.deepEqual(agreedPlace(log(4, a), log(7, a)), { lsn: 4, term: 1 })
+    assert.deepEqual(agreedPlace(log(9, a, entry(2, 6, 'a')), log(7, a, entry(3, 4, 'b'))), {
+      lsn: 3,
+      term: 1,
+    })
+    assert.deepEqual(agreedPlace(log(9, a, entry(2, 6, 'a')), log(7, a, entry(2, 6, 'a'))), {
+      lsn: 7,
+      term: 2,
+    })
+    assert.equal(agreedPlace(log(3, a), log(3, entry(2, 1, 'b'))), undefined)
+    assert.equal(agreedPlace(log(0), log(3, a)), undefined)
+  })
+
+  test('what both disks had stays on both, known to be permanent or not', () => {
+    for (const lsnLeft of [5, 4]) {
+      const bench = benchOfTwo()
+      const judge = new BothKeepWhatBothHad()
+      const upTo = (end: number) => ({
+        diskLast: end,
+        has: (lsn: number, term: number): boolean => lsn <= end && term === 2,
+        history: begun,
+        now: { durableLsn: end as Lsn },
+      })
+      judge.moved(sightOf(bench, { name: 'a', ...upTo(9) }), bench)
+      judge.moved(sightOf(bench, { name: 'b', ...upTo(5) }), bench)
+      judge.moved(sightOf(bench, { name: 'a', ...upTo(lsnLeft) }), bench)
+      assert.equal(bench.found.length, lsnLeft === 5 ? 0 : 1)
+    }
+  })
+
+  test('whoever reigns without a vote takes a term of its own half, and both know that it may', () => {
+    const cases: readonly [term: number, facts: SightFacts, voted: boolean, found: RegExp | undefined][] = [
+      [4, { membership: available }, false, undefined],
+      [5, { membership: available }, false, /whose term it is/],
+      [5, { membership: available }, true, undefined],
+      [4, { membership: membersOf('strict') }, false, /is not on both disks/],
+      [4, { membership: available, has: () => false }, false, /is not on both disks/],
+      [5, { membership: { ...available, members: [member('a')] } }, false, undefined],
+    ]
+    for (const [term, facts, voted, found] of cases) {
+      const bench = benchOfTwo()
+      const judge = new LoneMastersKeepApart()
+      judge.begin(bench)
+      const vote: Vote = {
+        type: 'vote',
+        session: 0,
+        term: term as Term,
+        databaseId,
+        site: 'b',
+        incarnation: 'x',
+        forTerm: term as Term,
+        granted: voted,
+        reason: '',
+      }
+      bench.sent({ from: 'b', to: 'a', message: vote })
+      sightOf(bench, { name: 'b' })
+      judge.moved(sightOf(bench, { name: 'a', history: begun, ...facts, now: { reign: reign(term) } }), bench)
+      assert.equal(bench.found.length, found === undefined ? 0 : 1, `term ${term}: ${bench.found}`)
+      if (found !== undefined) assert.match(bench.found[0] ?? '', found)
+    }
+  })
+
+  test('whoever hears the other one asks it, unless it is preferred and has committed what that one lacks', () => {
+    const cases: readonly [twoSites: TwoSites, committedLsn: number, agoMs: number, faults: number][] = [
+      ['available', 9, 10, 1],
+      ['available', 9, 400, 0],
+      [{ preferredMaster: 'a' }, 9, 10, 0],
+      [{ preferredMaster: 'a' }, 5, 10, 1],
+      [{ preferredMaster: 'b' }, 9, 10, 1],
+    ]
+    for (const [twoSites, committedLsn, agoMs, faults] of cases) {
+      const bench = benchOfTwo()
+      const judge = new LoneMastersKeepApart()
+      judge.begin(bench)
+      bench.facts.network.sides.push({ link: { from: 'a', to: 'b' }, number: 1 })
+      const refusal: Vote = {
+        type: 'vote',
+        session: 0,
+        term: 3 as Term,
+        databaseId,
+        site: 'b',
+        incarnation: 'x',
+        forTerm: 3 as Term,
+        granted: false,
+        reason: 'no',
+      }
+      bench.delivered({ from: 'b', to: 'a', message: refusal })
+      bench.facts.nowMs += agoMs
+      sightOf(bench, { name: 'b', diskLast: 5, diskHistory: begun })
+      const facts = { name: 'a', history: begun, diskLast: 9, membership: membersOf(twoSites) }
+      const before = { term: 3 as Term }
+      const now = { term: 4 as Term, committedLsn: committedLsn as Lsn }
+      judge.moved(sightOf(bench, { ...facts, before, now }), bench)
+      judge.moved(sightOf(bench, { ...facts, before: now, now: { ...now, reign: reign(4) } }), bench)
+      assert.equal(bench.found.length, faults, `${JSON.stringify(twoSites)} ${committedLsn} ${agoMs}`)
+    }
+  })
+
+  test('commits that are taken back are told of, and none of the preferred master', () => {
+    for (const [told, twoSites, faults] of [
+      [true, 'available', 0],
+      [false, 'available', 1],
+      [true, { preferredMaster: 'a' }, 1],
+      [true, { preferredMaster: 'b' }, 0],
+    ] as const) {
+      const bench = benchOfTwo()
+      const judge = new UndoneCommitsAreTold()
+      const facts = { name: 'a', history: begun, membership: membersOf(twoSites) }
+      const [high, low] = [{ committedLsn: 9 as Lsn }, { committedLsn: 5 as Lsn }]
+      judge.moved(sightOf(bench, { ...facts, before: high, now: high }), bench)
+      judge.moved(sightOf(bench, { ...facts, before: high, now: low }), bench)
+      if (told) bench.facts.rewound.push({ site: 'a', start: 1, to: 5 })
+      bench.facts.nowMs = 10_000
+      judge.afterEvent(bench)
+      assert.equal(bench.found.length, faults, `${told} ${JSON.stringify(twoSites)}`)
+    }
+  })
+
+  test('a commit may be on one disk where its master is alone and may be, and only then be undone', () => {
+    const onBoth = (lsn: number): boolean => lsn <= 3
+    const follower = [{ site: 'b', votes: true, inStep: true }]
+    for (const [facts, faults] of [
+      [{ membership: available }, 0],
+      [{ membership: membersOf('strict') }, 1],
+      [{ membership: available, replicas: follower }, 1],
+    ] as const) {
+      const bench = benchOfTwo()
+      const judge = new AcknowledgedStays()
+      sightOf(bench, { name: 'a', history: begun, ...facts })
+      sightOf(bench, { name: 'b', has: onBoth })
+      bench.facts.acknowledged.push({ operation: write, lsn: 5, term: 2, token: '' })
+      judge.afterEvent(bench)
+      assert.equal(bench.found.length, faults)
+      const history = [...begun, entry(3, 4, 'b')]
+      judge.moved(sightOf(bench, { name: 'b', history, now: { reign: reign(3) } }), bench)
+      assert.equal(bench.found.length, 2 * faults, 'the next master lacks it')
+    }
+  })
+
+  test('what was undone has not happened for anybody who did not read it there', () => {
+    const bench = benchOfTwo()
+    const places = bench.durable(recordsOf(placeBeforeAll, 3, ['b', [['k', '2']]]))
+    bench.ledger.makePermanent(places[1] as RecordPlace)
+    const kept: Operation = { ...write, id: 2, value: '2', lsn: 2, term: 3, invokedAt: 6, completedAt: 7 }
+    const undone: Operation = { ...write, completedAt: 1, places: [{ lsn: 5, term: 2 }] }
+    const { lsn: _lsn, term: _term, acks: _acks, ...rest } = undone
+    const read: Operation = { ...rest, id: 3, kind: 'read', invokedAt: 2, completedAt: 3 }
+    for (const [place, faults] of [
+      [{ lsn: 5, term: 2 }, 0],
+      [{ lsn: 2, term: 3 }, 1],
+    ] as const) {
+      bench.facts.history.splice(0, 3, undone, kept, { ...read, places: [place] })
+      bench.found.length = 0
+      new HistoriesAreLinearisable().atEnd(bench)
+      assert.equal(bench.found.length, faults)
     }
   })
 })

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { createJudges } from '../../src/sim/judges.ts'
 import { runSeed } from '../../src/sim/run-seed.ts'
 
 const simulatedMs = 15_000
@@ -31,6 +32,16 @@ test('[E3] in a run clients commit, faults strike, and the report counts both', 
   assert.ok((report.faults.kill ?? 0) > 0)
   assert.ok((report.faults.dropped ?? 0) > 0)
   assert.ok(report.simulatedMs >= simulatedMs)
+})
+
+test('[E3] two sites are drawn, go on alone, and undo what only one of them had', async () => {
+  const lines: string[] = []
+  const options = { seed: 18, simulatedMs, faults: ['apart', 'twoSites'], judges: createJudges() }
+  const report = await runSeed({ ...options, trace: (line) => lines.push(line) })
+  assert.equal(report.violation, undefined)
+  assert.equal(report.kind, 'pair')
+  assert.ok((report.faults.apart ?? 0) > 0 && (report.faults.twoSites ?? 0) > 0)
+  assert.ok(lines.some((line) => line.includes('rolled back')))
 })
 
 test('what a judge finds ends the run and is in its report', async () => {
