@@ -651,12 +651,4 @@ export const mutants: readonly Mutant[] = [
     find: 'if (group.election.priority === 0 || now < this.#askAt) return',
     replace: 'if (group.election.priority >= 0 || now < this.#askAt) return',
   },
-  {
-    name: 'preferred-by-its-own-word',
-    kind: 'pair',
-    why: 'one that is preferred by a record that the other one lacks neither follows nor reigns',
-    file: 'replication/preference.ts',
-    find: 'if (state.ownMember === undefined || !state.goesOnAlone) return false',
-    replace: 'if (state.ownMember === undefined) return false',
-  },
 ]
