@@ -31,7 +31,9 @@ async function runSite({ name, ports }) {
   }
   rep.on('master', ({ term }) => tell('inStep', { site: name, term }))
   rep.on('synced', () => tell('inStep', { site: rep.master, term: rep.term }))
-  rep.on('elected', () => void rep.start('master'))
+  rep.on('elected', () => {
+    rep.start('master').catch(() => undefined) // another term may have begun meanwhile
+  })
 
   /** Until somebody is master: this site, because it won, or another one, which it then follows. */
   async function elect() {

@@ -51,3 +51,11 @@ test('docs/base-api.md has every setting of replication(), and no other', () => 
   const told = rowsOf('docs/base-api.md', 'Settings')
   assert.deepEqual(sorted(told), sorted(declared))
 })
+
+test('docs/base-api.md has every event of replication(), and no other', () => {
+  const body = /export type ReplicationEvents = \{\n(.*?)\n\}/s.exec(read('src/group/events.ts'))?.[1] ?? ''
+  const declared = [...body.matchAll(/^ {2}(\w+):/gm)].map(([, name]) => name as string)
+  const section = /^## Events\n\n(.*?)\. `newMaster` comes/ms.exec(read('docs/base-api.md'))?.[1] ?? ''
+  const told = [...section.matchAll(/`(\w+)`/g)].map(([, name]) => name as string)
+  assert.deepEqual(sorted(told), sorted(declared))
+})
