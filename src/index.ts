@@ -51,6 +51,7 @@ export type { Group, GroupEvent } from './group/group.ts'
 export type { GroupMaster, GroupSite, GroupStatus } from './group/group-status.ts'
 export type { ElectResult } from './group/held-election.ts'
 export type { JoinOptions } from './group/join-options.ts'
+export type { LeaseOptions } from './group/lease-options.ts'
 export type { Master, ServeEnd } from './group/master.ts'
 export type { ProcessResult } from './group/message-results.ts'
 export { attachMaster, type OpenOptions, open } from './group/open.ts'
@@ -78,5 +79,7 @@ export type {
   ConnectOptions,
   Listener,
   ListenOptions,
+  SendHints,
+  SharedChannel,
   Transport,
 } from './transport/transport.ts'

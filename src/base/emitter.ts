@@ -12,6 +12,7 @@ export class Emitter<Events extends EventMap> {
 
   /** Adds a listener; returns a function that removes it. */
   on<Name extends keyof Events>(name: Name, listener: Listener<Events[Name]>): () => void {
+    checkListener(name, listener)
     let listeners = this.#listeners.get(name)
     if (listeners === undefined) {
       listeners = new Set()
@@ -23,6 +24,7 @@ export class Emitter<Events extends EventMap> {
 
   /** As `on`, for the next event only. */
   once<Name extends keyof Events>(name: Name, listener: Listener<Events[Name]>): () => void {
+    checkListener(name, listener)
     const off = this.on(name, (event) => {
       off()
       listener(event)
@@ -47,6 +49,13 @@ export class Emitter<Events extends EventMap> {
       contained(() => (listener as Listener<Events[Name]>)(event))
     }
     for (const listener of this.#all) contained(() => listener(name, event))
+  }
+}
+
+/** Found here, and not at the first event. */
+function checkListener(name: PropertyKey, listener: unknown): void {
+  if (typeof listener !== 'function') {
+    throw new TypeError(`the listener of '${String(name)}' must be a function`)
   }
 }
 

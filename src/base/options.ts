@@ -60,7 +60,9 @@ export function objectOf(rules: OptionRules): OptionRule {
 
 /** Throws OPTION_UNKNOWN or OPTION_INVALID, naming the call and the option. */
 export function checkOptions(call: string, options: unknown, rules: OptionRules): void {
-  if (typeof options !== 'object' || options === null) throw new TypeError(`${call}: options is an object`)
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw new TypeError(`${call}: the options must be an object`)
+  }
   for (const [name, value] of Object.entries(options)) {
     const rule = Object.hasOwn(rules, name) ? rules[name] : undefined
     if (rule === undefined) {
@@ -70,7 +72,7 @@ export function checkOptions(call: string, options: unknown, rules: OptionRules)
     }
     const reason = value === undefined ? undefined : rule(value)
     if (reason !== undefined) {
-      throw new CoterieError('OPTION_INVALID', `${call}: '${name}' is ${reason}`, {
+      throw new CoterieError('OPTION_INVALID', `${call}: '${name}' must be ${reason}`, {
         details: { option: name },
       })
     }

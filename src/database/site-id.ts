@@ -23,7 +23,9 @@ export function newIncarnation(random: Random): string {
 /** OPTION_INVALID unless `site` can be a site's id. */
 export function checkSiteId(site: string): string {
   if (site === '' || utf8Encode(site).length > limits.siteIdBytesMax) {
-    throw new CoterieError('OPTION_INVALID', `a site's id has 1 to ${limits.siteIdBytesMax} bytes`)
+    throw new CoterieError('OPTION_INVALID', `'site' must be an id of 1 to ${limits.siteIdBytesMax} bytes`, {
+      details: { option: 'site' },
+    })
   }
   return site
 }

@@ -1,15 +1,7 @@
 // The options of `attachMaster`, and their checks.
 
 import { CoterieError } from '../base/errors.ts'
-import {
-  abortSignal,
-  anything,
-  checkOptions,
-  type OptionRules,
-  objectOf,
-  truth,
-  wholeNumber,
-} from '../base/options.ts'
+import { abortSignal, checkOptions, type OptionRules, objectOf, truth, wholeNumber } from '../base/options.ts'
 import { type LinkOptions, linkRules } from '../transport/link-options.ts'
 import type { TakeOverOptions } from './taking-over.ts'
 import { type ViewOption, viewRule } from './views.ts'
@@ -52,7 +44,10 @@ const attachRules: OptionRules = {
   sync: truth,
   view: viewRule,
   // Its own rules are checked by `checkTakeOver`, with better words.
-  takeOver: anything,
+  takeOver: (value) =>
+    value === true || (typeof value === 'object' && value !== null)
+      ? undefined
+      : 'true, or an object of options of serve()',
   applyBatch: objectOf({
     transactions: wholeNumber(1, 1_000_000),
     bytes: wholeNumber(1),

@@ -144,7 +144,7 @@ export class Attachment<Db extends Attachable = Attachable>
     db.beginAttachment(this, this.#attach)
     this.#isBegun = true
     this.#links = new Links({ site: db.site, transports: db.transports, link: linkOptionsOf(this.#attach) })
-    this.#links.check(this.#address)
+    this.#links.checkUse(this.#address)
     this.#phase = 'connecting'
     await db.site.roles.abdicate()
     this.#wasBefore = await becomeView(db.site, view)

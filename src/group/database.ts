@@ -34,7 +34,7 @@ import type { JoinOptions } from './join-options.ts'
 import { Master, type MasterSetting } from './master.ts'
 import { Replication } from './replication.ts'
 import type { ReplicationOptions } from './replication-options.ts'
-import type { ServeOptions } from './serve-options.ts'
+import { checkServe, type ServeOptions } from './serve-options.ts'
 import type { Site } from './site.ts'
 import { type DatabaseStatus, databaseStatus } from './status.ts'
 import type { TakeOverOptions, TakeOverResult } from './taking-over.ts'
@@ -224,7 +224,7 @@ export class Database<K = string, V = string>
    * `detachTimeoutMs`, `initialSync`, `allowTakeOver`, `handOverTimeoutMs`. An attachment may end at any moment, so a
    * program that means this says `inTurn: true`, which never promotes.
    *
-   * ADDRESS_INVALID, ADDRESS_IN_USE, INVALID_STATE while serving, in a group, on a view, or where `inTurn` does not fit
+   * ADDRESS_INVALID, ADDRESS_IN_USE, OPTION_UNKNOWN, OPTION_INVALID, INVALID_STATE while serving, in a group, on a view, or where `inTurn` does not fit
    * the role.
    */
   async serve(options: ServeOptions): Promise<Master> {
@@ -235,6 +235,7 @@ export class Database<K = string, V = string>
     await this.#whenBecomeMaster()
     if (this.#master !== undefined || this.#isStarting)
       throw new CoterieError('INVALID_STATE', 'this database is being served already')
+    checkServe(options)
     const inTurn = this.#servesInTurn(options)
     this.#isStarting = true
     let master: Master

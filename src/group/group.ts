@@ -86,6 +86,8 @@ export class Group extends Emitter<GroupEvents> implements AsyncDisposable {
       throw new CoterieError('ABORTED', 'the join was aborted', { cause: settings.signal.reason })
     }
     const links = new Links({ site, transports, link: settings.link })
+    for (const seed of settings.seeds) links.check(seed)
+    if (settings.advertise !== undefined) links.check(settings.advertise.text)
     // Whoever connects before this site is in the group is not answered, and asks again.
     const listeners = await links.listen(settings.listen.map((address) => address.text))
     try {

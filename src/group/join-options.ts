@@ -18,7 +18,7 @@ import { commitRules } from '../database/named-store.ts'
 import { checkSiteId } from '../database/site-id.ts'
 import type { ServeOptions as CoreServeOptions, LeaseTerms } from '../replication/core-options.ts'
 import { defaultTimings, type Timings } from '../replication/timings.ts'
-import { type Address, parseAddress } from '../transport/address.ts'
+import { type Address, parseAddress, schemesWithPorts } from '../transport/address.ts'
 import { type LinkOptions, linkOptionsOf, linkRules } from '../transport/link-options.ts'
 import { type LeaseOptions, leaseRule, leaseTerms } from './lease-options.ts'
 
@@ -105,7 +105,8 @@ const joinRules: OptionRules = {
   sendTimeoutMs: wholeNumber(1),
   retryMaxMs: wholeNumber(40, 600_000),
   replace: truth,
-  version: (value) => (typeof value === 'string' && value.length <= 100 ? undefined : 'text of up to 100'),
+  version: (value) =>
+    typeof value === 'string' && value.length <= 100 ? undefined : 'text of at most 100 characters',
   signal: abortSignal,
 }
 
@@ -134,7 +135,7 @@ export interface JoinSettings {
 /** OPTION_UNKNOWN, OPTION_INVALID, ADDRESS_INVALID. */
 export function checkJoin(options: JoinOptions, facts: { durability: Durability }): JoinSettings {
   checkOptions('join', options, joinRules)
-  if (options.listen === undefined) throw invalid('listen', "join needs 'listen'")
+  if (options.listen === undefined) throw invalid('listen', "join needs 'listen': where to listen")
   if (options.site !== undefined) checkSiteId(options.site)
   const listen = (typeof options.listen === 'string' ? [options.listen] : options.listen).map(parseAddress)
   const advertise = options.advertise === undefined ? undefined : parseAddress(options.advertise)
@@ -143,6 +144,12 @@ export function checkJoin(options: JoinOptions, facts: { durability: Durability 
     throw invalid(
       'advertise',
       `'listen' is ${first.text}, so 'advertise' must say where others reach this site`,
+    )
+  }
+  if (advertise?.port === 0 && schemesWithPorts.has(advertise.scheme)) {
+    throw invalid(
+      'advertise',
+      `'advertise' must say at which port others reach this site, not ${advertise.text}`,
     )
   }
   const start = options.start ?? 'election'
@@ -187,11 +194,14 @@ function timingsOf(options: JoinOptions): JoinSettings['timings'] {
   if (heartbeatMs * 2 > electionTimeoutMs) {
     throw invalid(
       'heartbeatMs',
-      `'heartbeatMs' is at most half of 'electionTimeoutMs' (${electionTimeoutMs})`,
+      `'heartbeatMs' must be at most half of 'electionTimeoutMs' (${electionTimeoutMs})`,
     )
   }
   if (silenceTimeoutMs < electionTimeoutMs) {
-    throw invalid('silenceTimeoutMs', "'silenceTimeoutMs' is at least 'electionTimeoutMs'")
+    throw invalid(
+      'silenceTimeoutMs',
+      `'silenceTimeoutMs' must be at least 'electionTimeoutMs' (${electionTimeoutMs})`,
+    )
   }
   const { ackTimeoutMs, initialTimeoutMs, sendTimeoutMs } = options
   const { helloMs, retryMinMs, retryMaxMs } = defaultTimings

@@ -32,7 +32,7 @@ export function leaseTerms(
   if (leases === undefined) return undefined
   const { durationMs = times.electionTimeoutMs, clockSkew = clockSkewDefault } = leases
   if (durationMs < 2 * times.heartbeatMs) {
-    const message = `'leases' last at least two heartbeats: 'durationMs' is at least ${2 * times.heartbeatMs}`
+    const message = `'leases' last at least two heartbeats: 'durationMs' must be at least ${2 * times.heartbeatMs}`
     throw new CoterieError('OPTION_INVALID', message, { details: { option: 'leases' } })
   }
   return { durationMs, clockSkew }

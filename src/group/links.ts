@@ -2,7 +2,7 @@
 
 import type { CoterieError } from '../base/errors.ts'
 import { parseAddress } from '../transport/address.ts'
-import { linkFor } from '../transport/link-check.ts'
+import { checkWishes, linkFor } from '../transport/link-check.ts'
 import type { LinkOptions, LinkSettings } from '../transport/link-options.ts'
 import type { TransportRegistry } from '../transport/registry.ts'
 import type { Connection, Listener } from '../transport/transport.ts'
@@ -31,6 +31,10 @@ export class Links {
   async listen(addresses: readonly string[]): Promise<Listener[]> {
     const parsed = addresses.map(parseAddress)
     const found = parsed.map((address) => ({ address, transport: this.#transports.get(address.scheme) }))
+    checkWishes(
+      this.#settings,
+      found.map(({ transport }) => transport),
+    )
     const listeners: Listener[] = []
     try {
       for (const { address, transport } of found) {
@@ -54,6 +58,11 @@ export class Links {
   /** ADDRESS_INVALID if it is no address, or there is no transport for it. */
   check(address: string): void {
     this.#transports.get(parseAddress(address).scheme)
+  }
+
+  /** As `check`, and OPTION_INVALID where the address takes nothing of what is asked of links. */
+  checkUse(address: string): void {
+    checkWishes(this.#settings, [this.#transports.get(parseAddress(address).scheme)])
   }
 
   /** Errors: ADDRESS_INVALID, and those of `Transport.connect`. */

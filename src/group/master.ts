@@ -74,8 +74,6 @@ export class Master extends Emitter<MasterEvents> implements AsyncDisposable {
   /** `inTurn`: this site stays the replica that it is. ADDRESS_INVALID, ADDRESS_IN_USE; then nothing has changed. */
   static async start(setting: MasterSetting, serve: ServeOptions, how: { inTurn: boolean }): Promise<Master> {
     const { site } = setting
-    checkOptions('serve', serve, serveRules)
-    if (serve.listen === undefined) throw new CoterieError('OPTION_INVALID', "serve needs 'listen'")
     if (how.inTurn) checkInTurn(serve)
     const listeners = await bind(setting, serve.listen, linkOptionsOf(serve))
     try {

@@ -103,11 +103,15 @@ export function attachMaster<K = string, V = string>(
   address: string,
   options: AttachOptions = {},
 ): Attachment<Database<K, V>> {
+  if (typeof address !== 'string') throw new TypeError('attachMaster: the address of the master must be text')
+  if (typeof options !== 'object' || options === null) {
+    throw new TypeError('attachMaster: the options must be an object')
+  }
   if (target instanceof Database) {
     return new Attachment({ target, address, attach: options })
   }
   if (typeof target !== 'object' || target === null || typeof target.path !== 'string') {
-    throw new TypeError('attachMaster takes a database or { path }')
+    throw new TypeError('attachMaster takes a database, or { path } of a folder or :memory:')
   }
   const { path, ...openOptions } = target
   const openTarget = (): Promise<Database<K, V>> => openReplica(path, openOptions)

@@ -131,7 +131,7 @@ function checkRerequest({ rerequest }: ReplicationSettings): void {
   if (rerequest === undefined) return
   const { minMs, maxMs } = rerequest
   if (minMs === undefined || maxMs === undefined || maxMs < minMs) {
-    throw invalid('rerequest', "'rerequest' is { minMs, maxMs }, and 'maxMs' is not below 'minMs'")
+    throw invalid('rerequest', "'rerequest' must be { minMs, maxMs }, and 'maxMs' not below 'minMs'")
   }
 }
 
@@ -171,7 +171,7 @@ export const startRules: OptionRules = {
   data: (value) =>
     value instanceof Uint8Array && value.length <= messageLimits.siteDataBytesMax
       ? undefined
-      : `bytes, at most ${messageLimits.siteDataBytesMax}`,
+      : `bytes (a Uint8Array), at most ${messageLimits.siteDataBytesMax}`,
 }
 
 export const roleRule: (value: unknown) => string | undefined = oneOf('master', 'replica')

@@ -205,7 +205,7 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
   async start(role: 'master' | 'replica', options: StartOptions = {}): Promise<void> {
     this.#assertOpen()
     const problem = roleRule(role)
-    if (problem !== undefined) throw new TypeError(`start: the role is ${problem}`)
+    if (problem !== undefined) throw new TypeError(`start: the role must be ${problem}`)
     checkOptions('start', options, startRules)
     if (role === 'master') assertNoView(this.#site, 'is never master')
     this.#isStarted = true
@@ -287,7 +287,7 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
     if (!(control instanceof Uint8Array)) throw new TypeError('processMessage: control is bytes')
     if (control.length === 0) throw new TypeError('processMessage: control is empty')
     if (rec !== undefined && !(rec instanceof Uint8Array)) throw new TypeError('processMessage: rec is bytes')
-    if ((typeof from !== 'string' || from === '') && typeof from !== 'number') {
+    if ((typeof from !== 'string' || from === '') && (typeof from !== 'number' || Number.isNaN(from))) {
       throw new TypeError('processMessage: from is the address of a site, text or a number')
     }
     if (from === everybody) throw new TypeError(`processMessage: '${everybody}' is no site's address`)

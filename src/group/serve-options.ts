@@ -6,6 +6,7 @@
 import { CoterieError } from '../base/errors.ts'
 import {
   abortSignal,
+  checkOptions,
   eitherOf,
   listOf,
   type OptionRules,
@@ -17,6 +18,7 @@ import {
 import type { AckPolicy, Attest } from '../base/policy.ts'
 import { commitRules } from '../database/named-store.ts'
 import type { ServeOptions as CoreServeOptions, RelayOptions } from '../replication/core-options.ts'
+import { defaultTimings } from '../replication/timings.ts'
 import { type LinkOptions, linkRules } from '../transport/link-options.ts'
 
 export interface ServeOptions extends LinkOptions {
@@ -55,7 +57,7 @@ export interface ServeOptions extends LinkOptions {
   readonly detachTimeoutMs?: number
   /** A replica of which nothing is heard for so long is detached. Default 10,000. */
   readonly silenceTimeoutMs?: number
-  /** How often the master speaks when it has nothing to say. Default 500. */
+  /** How often the master speaks when it has nothing to say. Default 500, or a quarter of `silenceTimeoutMs` if less. */
   readonly heartbeatMs?: number
   /** `blocking`: writes wait while a replica takes its snapshot. Default `live`. */
   readonly initialSync?: 'live' | 'blocking'
@@ -101,11 +103,39 @@ export const serveRules: OptionRules = {
   signal: abortSignal,
 }
 
+/** OPTION_UNKNOWN, OPTION_INVALID. */
+export function checkServe(options: ServeOptions): void {
+  checkOptions('serve', options, serveRules)
+  if (options.listen === undefined) throw invalid('listen', "serve needs 'listen': where to listen")
+  checkTimes(options)
+}
+
+/** OPTION_INVALID where a replica would be given up between two heartbeats. */
+export function checkTimes(options: Partial<ServeOptions>): void {
+  const { heartbeatMs, silenceTimeoutMs = defaultTimings.silenceTimeoutMs } = options
+  if (heartbeatMs === undefined || heartbeatMs * 2 <= silenceTimeoutMs) return
+  throw invalid(
+    'heartbeatMs',
+    `'heartbeatMs' must be at most half of 'silenceTimeoutMs' (${silenceTimeoutMs})`,
+  )
+}
+
+/** By default a replica is heard several times within the silence timeout. */
+function heartbeatOf({ heartbeatMs, silenceTimeoutMs }: Partial<ServeOptions>): number | undefined {
+  if (heartbeatMs !== undefined || silenceTimeoutMs === undefined) return heartbeatMs
+  return Math.min(defaultTimings.heartbeatMs, Math.max(5, Math.floor(silenceTimeoutMs / 4)))
+}
+
+function invalid(option: string, message: string): CoterieError {
+  return new CoterieError('OPTION_INVALID', message, { details: { option } })
+}
+
 /** What `serve` means for the core. */
 export function coreOptions(serve: Partial<ServeOptions>, address: string | undefined): CoreServeOptions {
   const { listen, inTurn, signal, detachTimeoutMs, ackTimeoutMs, initialTimeoutMs, sendTimeoutMs, ...rest } =
     serve
-  const { silenceTimeoutMs, heartbeatMs, allowTakeOver, handOverTimeoutMs, ...more } = rest
+  const { silenceTimeoutMs, heartbeatMs: _given, allowTakeOver, handOverTimeoutMs, ...more } = rest
+  const heartbeatMs = heartbeatOf(serve)
   const { tls, secret, key, insecure, multicast, compression, ...core } = more
   const timings = {
     ...(ackTimeoutMs === undefined ? {} : { ackTimeoutMs }),
@@ -139,7 +169,7 @@ export function checkInTurn(serve: ServeOptions): void {
   const option = ofMasters.find((name) => serve[name] !== undefined)
   if (option === undefined) return
   const message = `'${option}' is for the master to say: this site is a replica, and serves in its turn`
-  throw new CoterieError('OPTION_INVALID', message, { details: { option } })
+  throw invalid(option, message)
 }
 
 /** What they mean for the core. */

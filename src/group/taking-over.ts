@@ -9,7 +9,7 @@ import { linkOptionsOf } from '../transport/link-options.ts'
 import type { Listener } from '../transport/transport.ts'
 import type { StopResult } from './events.ts'
 import { bind, Master, type MasterSetting } from './master.ts'
-import { coreOptions, type ServeOptions, serveRules } from './serve-options.ts'
+import { checkTimes, coreOptions, type ServeOptions, serveRules } from './serve-options.ts'
 
 /**
  * How this site goes on as master. Without `listen` it takes writes, but nobody can attach before `serve()`. Options for
@@ -41,6 +41,7 @@ const timeoutMsDefault = 10_000
 /** OPTION_UNKNOWN, OPTION_INVALID, ADDRESS_INVALID. */
 export function checkTakeOver(call: string, options: TakeOverOptions): void {
   checkOptions(call, options, takeOverRules)
+  checkTimes(options)
   const { advertise, listen = [] } = options
   const texts = typeof listen === 'string' ? [listen] : listen
   const [first] = texts.map((each) => parseAddress(each))

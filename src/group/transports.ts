@@ -2,6 +2,7 @@
 // registered for all of its databases.
 
 import type { Host } from '../env/host.ts'
+import { linkRules } from '../transport/link-options.ts'
 import { memoryTransport } from '../transport/memory-transport.ts'
 import { pipeTransport } from '../transport/pipe-transport.ts'
 import { TransportRegistry } from '../transport/registry.ts'
@@ -21,11 +22,19 @@ const registered = new Map<string, Transport>()
  * that is not the transport's.
  */
 export function registerTransport(scheme: string, transport: Transport): void {
-  if (!/^[a-z][a-z0-9+-]*$/.test(scheme)) {
+  if (typeof scheme !== 'string' || !/^[a-z][a-z0-9+-]*$/.test(scheme)) {
     throw new TypeError(`'${scheme}' is no scheme: a lower-case letter, then letters, digits, + and -`)
   }
   if (ownSchemes.has(scheme) || registered.has(scheme)) {
     throw new TypeError(`there is a transport for ${scheme}:// already`)
+  }
+  if (typeof transport?.listen !== 'function' || typeof transport.connect !== 'function') {
+    throw new TypeError(`the transport for ${scheme}:// must have the functions listen() and connect()`)
+  }
+  const { takes = [] } = transport
+  if (!Array.isArray(takes) || !takes.every((each) => Object.hasOwn(linkRules, each))) {
+    const names = Object.keys(linkRules).join(', ')
+    throw new TypeError(`'takes' of the transport for ${scheme}:// must be a list of link options: ${names}`)
   }
   if (transport.scheme !== scheme) {
     throw new TypeError(`the transport is for ${transport.scheme}://, not for ${scheme}://`)

@@ -30,9 +30,8 @@ const filterRule = objectOf({
 
 export const viewRule: OptionRule = (value) => {
   if (value === true || value === false) return undefined
-  const problem = filterRule(value)
-  if (problem !== undefined) return `true, or { filter(store) }, not ${problem}`
-  return (value as { filter?: unknown }).filter === undefined ? 'true, or { filter(store) }' : undefined
+  const isFilter = filterRule(value) === undefined && (value as { filter?: unknown }).filter !== undefined
+  return isFilter ? undefined : 'true, false or { filter(store) }'
 }
 
 /** Whether `becomeView` would have to be undone: what the site was before. */

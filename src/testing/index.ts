@@ -15,6 +15,8 @@ export type {
   ConnectOptions,
   Listener,
   ListenOptions,
+  SendHints,
+  SharedChannel,
   Transport,
 } from '../transport/transport.ts'
 export { connectPair, hasCode, type Pair, type TransportUnderTest } from './pair.ts'

@@ -13,7 +13,8 @@ export interface Address {
   readonly text: string
 }
 
-const schemesWithPorts: ReadonlySet<string> = new Set(['tcp', 'tls', 'udp'])
+/** Whose addresses have a port. */
+export const schemesWithPorts: ReadonlySet<string> = new Set(['tcp', 'tls', 'udp'])
 
 /** Errors: ADDRESS_INVALID. */
 export function parseAddress(text: string): Address {

@@ -26,6 +26,25 @@ export function checkLink(
   )
 }
 
+/** The other options of links, where they ask for something. */
+const wishes: readonly { readonly option: LinkOption; readonly isAsked: (link: LinkOptions) => boolean }[] = [
+  { option: 'insecure', isAsked: ({ insecure }) => insecure === true },
+  { option: 'multicast', isAsked: ({ multicast }) => multicast !== undefined },
+  { option: 'compression', isAsked: ({ compression = 'none' }) => compression !== 'none' },
+]
+
+/** OPTION_INVALID where no address of a call takes what was asked for. A transport without `takes` decides alone. */
+export function checkWishes(
+  link: LinkOptions,
+  transports: readonly { readonly scheme: string; readonly takes?: readonly LinkOption[] }[],
+): void {
+  for (const { option, isAsked } of wishes) {
+    if (!isAsked(link) || transports.some(({ takes }) => takes?.includes(option) ?? true)) continue
+    const schemes = transports.map(({ scheme }) => `${scheme}:`).join(', ')
+    throw new CoterieError('OPTION_INVALID', `${schemes} has no use for '${option}'`, { details: { option } })
+  }
+}
+
 /**
  * The options for one of several transports that a call listens on: what is not for this one, and is for another one of
  * them, is left out. What is for none stays, and is refused.

@@ -27,7 +27,7 @@ export interface LinkOptions {
   readonly key?: Uint8Array
   /** For `udp://`: without `key`, also beyond loopback. Default false. */
   readonly insecure?: boolean
-  /** For `udp://`: the group to which live records are sent once for all replicas. */
+  /** For `udp://`: `group:port`, such as `239.1.2.3:4711`, to which live records are sent once for all replicas. Default: none. */
   readonly multicast?: string
   /** What is offered; used where the other side offers it, too. Default `none`. */
   readonly compression?: 'none' | 'deflate' | 'zstd'
@@ -40,7 +40,7 @@ const longEnough = (value: unknown): string | undefined => {
     typeof value === 'string' ? utf8Encode(value).length : (bytes(value) ?? (value as Uint8Array).length)
   return typeof length === 'number' && length >= limits.secretBytesMin
     ? undefined
-    : `text or bytes, at least ${limits.secretBytesMin} bytes`
+    : `text or bytes (a Uint8Array) of at least ${limits.secretBytesMin} bytes`
 }
 const pem = eitherOf(text, bytes)
 const tlsRules: OptionRules = {
@@ -63,7 +63,7 @@ const wholeTls = (value: unknown): string | undefined => {
 export const linkRules: OptionRules = {
   tls: wholeTls,
   secret: longEnough,
-  key: bytes,
+  key: (value) => (bytes(value) === undefined ? undefined : 'bytes (a Uint8Array); for udp:// 32 of them'),
   insecure: truth,
   multicast: text,
   compression: oneOf('none', 'deflate', 'zstd'),

@@ -94,7 +94,7 @@ test('[B4 B7] every parameter of the wrong type is refused by its name, and chan
     await failsWith('OPTION_INVALID', rep.elect(elect as never))
   }
   const control = Uint8Array.of(1)
-  for (const from of ['', {}, null, true]) {
+  for (const from of ['', {}, null, true, Number.NaN]) {
     await assert.rejects(rep.processMessage(control, undefined, from as never), TypeError)
   }
 })

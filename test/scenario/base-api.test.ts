@@ -209,11 +209,11 @@ test('[B4] wrong use is an error that says which', async (t) => {
   const send = (): void => undefined
   const cases: readonly [string, object, RegExp][] = [
     ['no send', { site: 'a' }, /needs 'send'/],
-    ['send is none', { site: 'a', send: 7 }, /'send' is a function/],
+    ['send is none', { site: 'a', send: 7 }, /'send' must be a function/],
     ['no site', { send }, /needs 'site'/],
     ['an unknown option', { site: 'a', send, nsites: 3 }, /no option 'nsites'/],
-    ['sites', { site: 'a', send, sites: 0 }, /'sites' is a whole number/],
-    ['rerequest', { site: 'a', send, rerequest: { minMs: 9, maxMs: 8 } }, /'rerequest' is/],
+    ['sites', { site: 'a', send, sites: 0 }, /'sites' must be a whole number/],
+    ['rerequest', { site: 'a', send, rerequest: { minMs: 9, maxMs: 8 } }, /'rerequest' must be/],
   ]
   for (const [what, options, message] of cases) {
     await assert.rejects(db.replication(options as never), { message }, what)
@@ -236,7 +236,7 @@ test('[B4] wrong use is an error that says which', async (t) => {
     'what is no message harms nobody',
   )
   await assert.rejects(rep.elect(), /needs 'sites'/)
-  await assert.rejects(rep.start('client' as never), /the role is/)
+  await assert.rejects(rep.start('client' as never), /the role must be/)
   assert.throws(() => rep.configure({ send } as never), /no option 'send'/)
   await db.close()
   await assert.rejects(rep.processMessage(message, undefined, 'b'), (error) =>

@@ -11,8 +11,9 @@
 // the bind, and the one that comes later finds the place taken. Named pipes of Windows are no files; none of this
 // applies to them.
 
-import { lstatSync, type Stats, unlinkSync } from 'node:fs'
+import { existsSync, lstatSync, type Stats, unlinkSync } from 'node:fs'
 import * as net from 'node:net'
+import { dirname } from 'node:path'
 import { CoterieError } from '../../base/errors.ts'
 import { connectError, systemCodeOf } from './node-errors.ts'
 
@@ -28,7 +29,11 @@ export async function clearedForListening(path: string): Promise<(bind: () => vo
   if (!hasFiles) return (bind) => bind()
   checkLength(path)
   const found = statOf(path)
-  if (found === undefined) return underUmask
+  if (found === undefined) {
+    // The bind would say EACCES.
+    if (!existsSync(dirname(path))) throw placeTaken(path, `there is no folder ${dirname(path)}`)
+    return underUmask
+  }
   const reason = whyNotOurs(found)
   if (reason !== undefined) throw placeTaken(path, reason)
   if (await isAnswered(path)) throw somebodyListens(path)

@@ -62,7 +62,7 @@ export function parseGroup(text: string): DatagramPeer {
   if (isGroup && port > 0 && port <= 65_535) return { host, port }
   throw new CoterieError(
     'OPTION_INVALID',
-    `multicast must be a group and a port, such as 239.1.2.3:4711, not ${JSON.stringify(text)}`,
+    `'multicast' must be a group and a port, such as 239.1.2.3:4711, not ${JSON.stringify(text)}`,
     { details: { option: 'multicast' } },
   )
 }

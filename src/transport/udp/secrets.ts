@@ -36,7 +36,7 @@ export class Secrets {
   /** Errors: OPTION_INVALID for a key that has not 32 bytes. */
   constructor(ciphers: Ciphers, key: Uint8Array | undefined) {
     if (key !== undefined && key.length !== sealKeyBytes) {
-      throw new CoterieError('OPTION_INVALID', `key must have ${sealKeyBytes} bytes, not ${key.length}`, {
+      throw new CoterieError('OPTION_INVALID', `'key' must have ${sealKeyBytes} bytes, not ${key.length}`, {
         details: { option: 'key' },
       })
     }

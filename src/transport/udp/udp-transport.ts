@@ -83,7 +83,10 @@ class UdpTransport implements Transport {
     const previous = known?.sendsToGroup === (group !== undefined) ? known : undefined
     const left = previous?.left
     const socket = left ?? (await datagrams.bind({ host, port, sendsToGroups: group !== undefined }))
-    if (left === undefined) checkBound(socket, address, link)
+    if (left === undefined) {
+      checkBound(socket, address, link)
+      checkFamily(socket, group)
+    }
     const listener: UdpListener = new UdpListener({
       host: this.#host,
       ciphers,
@@ -108,12 +111,15 @@ class UdpTransport implements Transport {
     const { address, signal, link = {} } = options
     checkLink(link, this)
     if (address.port === 0)
-      throw new CoterieError('ADDRESS_INVALID', `${address.text} has no port to connect to`)
+      throw new CoterieError('ADDRESS_INVALID', `${address.text} has no port to connect to`, {
+        details: { address: address.text },
+      })
     const secrets = this.#secrets(address, link, ciphers)
     const group = groupOf(options)
     if (signal?.aborted === true) throw abortedError(signal)
     const socket = await datagrams.connect({ host: address.host, port: address.port })
     checkBound(socket, address, link)
+    checkFamily(socket, group)
     try {
       const connection = await this.#shakeHands(socket, options, secrets)
       if (group !== undefined && !connection.isClosed) {
@@ -234,6 +240,20 @@ class UdpTransport implements Transport {
 function groupOf(options: ListenOptions | ConnectOptions): DatagramPeer | undefined {
   const multicast = options.link?.multicast
   return multicast === undefined ? undefined : parseGroup(multicast)
+}
+
+/** Who is bound to an address of one family cannot send to a group of the other. */
+function checkFamily(socket: DatagramSocket, group: DatagramPeer | undefined): void {
+  if (group === undefined || group.host.includes(':') === socket.host.includes(':')) return
+  socket.close()
+  const family = socket.host.includes(':') ? 'IPv6, as in [ff02::1]:4711' : 'IPv4, as in 239.1.2.3:4711'
+  throw new CoterieError(
+    'OPTION_INVALID',
+    `'multicast' must be a group of the family of the address: ${family}`,
+    {
+      details: { option: 'multicast' },
+    },
+  )
 }
 
 /** A name may have led elsewhere than it says. */
