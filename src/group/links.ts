@@ -2,7 +2,7 @@
 
 import type { CoterieError } from '../base/errors.ts'
 import { parseAddress } from '../transport/address.ts'
-import { checkWishes, linkFor } from '../transport/link-check.ts'
+import { checkDeclared, checkWishes, linkFor } from '../transport/link-check.ts'
 import type { LinkOptions, LinkSettings } from '../transport/link-options.ts'
 import type { TransportRegistry } from '../transport/registry.ts'
 import type { Connection, Listener } from '../transport/transport.ts'
@@ -45,6 +45,7 @@ export class Links {
           transport.takes,
           found.map((each) => each.transport.takes),
         )
+        checkDeclared(link, transport)
         const onConnection = (connection: Connection): void => this.#site.peers.accept(connection)
         listeners.push(await transport.listen({ address, link, onConnection, onRefused }))
       }
@@ -74,6 +75,7 @@ export class Links {
     const { connectTimeoutMs, signal } = options
     const address = parseAddress(options.address)
     const transport = this.#transports.get(address.scheme)
+    checkDeclared(this.#settings, transport)
     return await transport.connect({ address, connectTimeoutMs, signal, link: this.#settings })
   }
 }

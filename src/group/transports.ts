@@ -17,8 +17,8 @@ const registered = new Map<string, Transport>()
 
 /**
  * From now on every database of this process serves, attaches and joins under addresses `scheme://...` by this
- * transport. `coterie/testing` has the tests that it must pass; what it makes of the link options is its own affair, but
- * protection that it cannot give it should refuse (`takes`). Throws a TypeError for a scheme that there is already, or
+ * transport. `coterie/testing` has the tests that it must pass; `takes` says which link options it heeds: protection
+ * of which it heeds none is refused. Throws a TypeError for a scheme that there is already, or
  * that is not the transport's.
  */
 export function registerTransport(scheme: string, transport: Transport): void {

@@ -26,6 +26,14 @@ export function checkLink(
   )
 }
 
+/** As `checkLink`, for a transport of whoever uses it: one without `takes` decides alone. */
+export function checkDeclared(
+  link: LinkOptions,
+  { scheme, takes }: { readonly scheme: string; readonly takes?: readonly LinkOption[] },
+): void {
+  if (takes !== undefined) checkLink(link, { scheme, takes })
+}
+
 /** The other options of links, where they ask for something. */
 const wishes: readonly { readonly option: LinkOption; readonly isAsked: (link: LinkOptions) => boolean }[] = [
   { option: 'insecure', isAsked: ({ insecure }) => insecure === true },

@@ -11,12 +11,16 @@ import type { LinkOptions, LinkSettings } from './link-options.ts'
 export interface Transport {
   /** The part of an address before `://` that this transport serves. */
   readonly scheme: string
-  /** The link options that it heeds. It refuses protection that it cannot give (link-check.ts). Default: it decides alone. */
+  /**
+   * The link options that it heeds; [] for none. Calls with protection (`tls`, `secret`, `key`) of which it heeds none are
+   * OPTION_INVALID before it is asked. Left out: it is given all, and must itself refuse protection that it cannot give.
+   */
   readonly takes?: readonly (keyof LinkOptions)[]
   /** Errors: ADDRESS_IN_USE, ADDRESS_INVALID, OPTION_INVALID, IO_ERROR. */
   listen(options: ListenOptions): Promise<Listener>
   /** Resolves when the other side is known to speak our protocol. Errors: ADDRESS_INVALID, CONNECT_FAILED,
-   *  CONNECT_TIMEOUT, PROTOCOL_INCOMPATIBLE, TLS_FAILED, AUTH_FAILED, OPTION_INVALID, ABORTED. */
+   *  CONNECT_TIMEOUT, PROTOCOL_INCOMPATIBLE, TLS_FAILED, AUTH_FAILED, OPTION_INVALID, ABORTED (its cause the signal's
+   *  reason). */
   connect(options: ConnectOptions): Promise<Connection>
 }
 
@@ -75,7 +79,7 @@ export interface Connection {
   readonly compression?: 'none' | 'deflate' | 'zstd'
   /** The ids under which the other side may take part: it has proved to be each of them. Undefined: under any. */
   readonly peerNames?: readonly string[] | undefined
-  /** Set by the receiver as soon as it has the connection; nothing is delivered before. */
+  /** Set by the receiver, some turns after it has the connection: what comes before, the end too, is kept until then. */
   handlers: ConnectionHandlers
   /**
    * One message = control + payload, sent in order. Neither may change any more: they are not copied for certain.
@@ -99,7 +103,10 @@ export interface Connection {
   resume(): void
   /** Sends what waits, then closes; messages that still come in are dropped. Resolves when closed. */
   end(): Promise<void>
-  /** Closes at once; what waits is lost. `error` is what `closed` reports on this side. */
+  /**
+   * Closes at once; what waits is lost. `closed` reports `error` on this side (as the `cause` of CONNECTION_CLOSED where it
+   * is no CoterieError; undefined without it), and CONNECTION_CLOSED on the other.
+   */
   destroy(error?: Error): void
 }
 

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { attachMaster, isCoterieError, registerTransport } from '../../src/index.ts'
+import { attachMaster, CoterieError, isCoterieError, registerTransport } from '../../src/index.ts'
 import { openMemory } from '../support/sites.ts'
 import { withTempFolder } from '../support/temp-folder.ts'
 
@@ -140,6 +140,19 @@ test('a short silence timeout brings its own heartbeat: a replica that has nothi
   await attachment.synced
   await new Promise((resolve) => setTimeout(resolve, 1200))
   assert.deepEqual(detached, [])
+})
+
+test('a transport is not asked for protection that it does not declare', async (t) => {
+  const asked = async (): Promise<never> => {
+    throw new CoterieError('CONNECT_FAILED', 'it was asked')
+  }
+  registerTransport('declared', { scheme: 'declared', takes: ['key'], listen: asked, connect: asked })
+  const db = await openMemory(t, { site: 'm' })
+  const secret = 'a secret that is long enough'
+  const refused = names('secret', /declared: has no use for 'secret'/)
+  await assert.rejects(db.serve({ listen: 'declared://x', secret }), refused)
+  await assert.rejects(attachMaster(db, 'declared://x', { secret }).synced, refused)
+  await assert.rejects(attachMaster(db, 'declared://x', { key }).synced, { code: 'CONNECT_FAILED' })
 })
 
 test('registerTransport takes a whole transport only', () => {
