@@ -28,21 +28,25 @@ const electionMsMax = 24 * 3_600_000
 export class HeldElection {
   readonly #site: Site
   #decide: ((result: ElectResult) => void) | undefined
+  #giveUp: ((error: CoterieError) => void) | undefined
 
   constructor(site: Site) {
     this.#site = site
   }
 
-  /** INVALID_STATE, ABORTED: then it goes on, and nobody waits for it. */
+  /** INVALID_STATE; CLOSED by `close`; ABORTED: then it goes on, and nobody waits for it. */
   async hold(options: { readonly votes?: number; readonly signal?: AbortSignal }): Promise<ElectResult> {
     const { votes, signal } = options
     const site = this.#site
     const heard = site.core.heardMaster
     if (heard !== undefined) return { kind: 'other', master: heard.site, term: heard.term }
     if (this.#decide !== undefined) throw new CoterieError('INVALID_STATE', 'elect: an election is under way')
-    const decided = new Promise<ElectResult>((resolve) => {
+    const decided = new Promise<ElectResult>((resolve, reject) => {
       this.#decide = resolve
+      this.#giveUp = reject
     })
+    // Whoever has stopped waiting hears of no end.
+    decided.catch(() => undefined)
     // The process stays until it is decided, which every election is: each of its phases has a bound.
     const holds = site.engine.host.timers.after(electionMsMax, () => undefined, { keepsAlive: true })
     try {
@@ -56,6 +60,15 @@ export class HeldElection {
     } finally {
       holds.cancel()
     }
+  }
+
+  /** Nothing decides it any more. */
+  close(): void {
+    const giveUp = this.#decide === undefined ? undefined : this.#giveUp
+    this.#decide = undefined
+    giveUp?.(
+      new CoterieError('CLOSED', 'the replication of this database ended before its election was decided'),
+    )
   }
 
   decided(result: ElectResult): void {

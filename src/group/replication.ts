@@ -317,7 +317,7 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
   /**
    * Holds an election (Berkeley DB's rep_elect). Resolves when it is decided, one way or the other; nobody is master
    * before it calls `start('master')`. INVALID_STATE on a master, a view, a site without data, and while one is under
-   * way; OPTION_INVALID; ABORTED by `signal`: then the election itself goes on, and `elected` is an event.
+   * way; OPTION_INVALID; CLOSED when `close` comes first; ABORTED by `signal`: then the election itself goes on, and `elected` is an event.
    */
   async elect(options: ElectOptions = {}): Promise<ElectResult> {
     this.#assertOpen()
@@ -445,6 +445,7 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
     if (this.#isClosed) return
     this.#isClosed = true
     this.#timer?.cancel()
+    this.#election.close()
     await this.#changing
     const site = this.#site
     if (site.engine.failure === undefined && !site.engine.closed) {

@@ -99,6 +99,18 @@ test('[B4 B7] every parameter of the wrong type is refused by its name, and chan
   }
 })
 
+test('[B6] an election that nothing decides any more ends when the replication is closed', async (t) => {
+  const db = await open(':memory:', { site: 'a' })
+  atEnd(t, () => db.close())
+  const rep = await db.replication({ ...options, electionTimeoutMs: 60_000 })
+  await rep.start('master')
+  await rep.start('replica')
+  const election = failsWith('CLOSED', rep.elect())
+  await failsWith('INVALID_STATE', rep.elect())
+  await rep.close()
+  await election
+})
+
 test('[B7] every setting can be changed while it runs, and config says how they are', async (t) => {
   const net = new AppNet(t, 31)
   const { rep } = await net.site('a', { sites: 3 })
