@@ -6,12 +6,12 @@
 import type { RecordPlace } from '../base/batch.ts'
 import { CoterieError } from '../base/errors.ts'
 import { entryAt, type History } from '../base/history.ts'
-import { type Lsn, lsnPlus, noLsn } from '../base/lsn.ts'
+import { type Lsn, lsnPlus } from '../base/lsn.ts'
 import { decodeRows } from '../base/row-run.ts'
 import type { Engine } from '../database/engine.ts'
 import type { SiteState } from '../database/site-state.ts'
 import { Log } from '../log/log.ts'
-import type { SnapshotResume } from '../replication/core-options.ts'
+import type { MixedRows, SnapshotResume } from '../replication/core-options.ts'
 import type { RowWrite, Store, StoreMeta } from '../store/store.ts'
 
 /** Of the log that is copied at one time. */
@@ -40,11 +40,13 @@ export class SnapshotStaging {
     const afterKey = await lastKey(this.#store)
     if (meta === undefined || afterKey === undefined) return undefined
     const reign = entryAt(meta.history, meta.appliedLsn)
-    if (reign === undefined) return undefined
+    const newest = entryAt(meta.history, meta.readableLsn)
+    if (reign === undefined || newest === undefined) return undefined
     return {
       databaseId: meta.databaseId,
       base: { lsn: meta.appliedLsn, term: meta.appliedTerm, crc: meta.appliedCrc },
       reign,
+      newest: { lsn: meta.readableLsn, reign: newest },
       afterKey,
     }
   }
@@ -54,9 +56,20 @@ export class SnapshotStaging {
     databaseId: string
     base: RecordPlace
     history: History
+    newest: MixedRows
     resume: boolean
   }): Promise<void> {
-    if (options.resume && this.#store !== undefined) return
+    const { databaseId, base, newest } = options
+    // Only while rows are staged: of the reigns behind the base the one that wrote `newest` is all that has to be known.
+    const { reign } = newest
+    const isBehind = reign !== undefined && reign.firstLsn > base.lsn
+    const history = isBehind ? [...options.history, reign] : options.history
+    const meta = metaOf(databaseId, base, history, newest.lsn)
+    if (options.resume && this.#store !== undefined) {
+      // Before the rows, which the store keeps in order: none of them is ever there without it.
+      await this.#store.write({ writes: [], meta })
+      return
+    }
     await this.discard()
     const { folder, storeEngine } = this.#engine
     const generation = folder.nextGeneration()
@@ -64,10 +77,7 @@ export class SnapshotStaging {
     await storeEngine.destroy(folder.storePath(generation))
     this.#store = await storeEngine.open(folder.storePath(generation))
     this.#generation = generation
-    await this.#store.write({
-      writes: [],
-      meta: metaOf(options.databaseId, options.base, options.history, noLsn),
-    })
+    await this.#store.write({ writes: [], meta })
   }
 
   /** Stores those that are kept of rows that came in order. SNAPSHOT_FAILED if the bytes are not whole rows. */

@@ -153,6 +153,8 @@ export interface SnapshotResume {
   readonly base: RecordPlace
   /** The reign that `base` was written in. */
   readonly reign: HistoryEntry
+  /** The newest record that a row stored so far may be of: later parts were read of later states. At least `base`. */
+  readonly newest: { readonly lsn: Lsn; readonly reign: HistoryEntry }
   /** The greatest key that is safely stored. */
   readonly afterKey: Uint8Array
 }

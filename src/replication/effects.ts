@@ -8,7 +8,7 @@ import type { ErrorCode } from '../base/errors.ts'
 import type { History } from '../base/history.ts'
 import type { Lsn, Term } from '../base/lsn.ts'
 import type { Membership } from '../base/membership.ts'
-import type { Gate, PeerId } from './core-options.ts'
+import type { Gate, MixedRows, PeerId } from './core-options.ts'
 
 export type Effect =
   /** `rec` is shared, never copied. */
@@ -59,12 +59,16 @@ export type Effect =
       readonly bytesMax: number
     }
   | { readonly kind: 'snapshotClose'; readonly peer: PeerId }
-  /** Replica: make the staging ready; without `resume` discard what is in it. Answer: `snapshotPrepared`. */
+  /**
+   * Replica: make the staging ready; without `resume` discard what is in it. `newest`, the record that the rows to come are
+   * of, is on disk no later than the first of them. Answer: `snapshotPrepared`.
+   */
   | {
       readonly kind: 'snapshotPrepare'
       readonly databaseId: string
       readonly base: RecordPlace
       readonly history: History
+      readonly newest: MixedRows
       readonly resume: boolean
     }
   /** Rows in order, to the staging (format: base/row-run.ts). Answer: `snapshotStored`, in any grouping. */

@@ -188,6 +188,8 @@ function writeResume(out: MessageWriter, resume: SnapshotResume): void {
   out.text(resume.databaseId, limits.siteIdBytesMax)
   out.place(resume.base)
   out.entry(resume.reign)
+  out.u64(resume.newest.lsn)
+  out.entry(resume.newest.reign)
   out.bytes(resume.afterKey)
 }
 
@@ -402,8 +404,11 @@ function readResume(input: MessageReader): SnapshotResume {
   const base = input.place()
   const reign = input.entry()
   input.expect(reign.term === base.term && reign.firstLsn <= base.lsn, 'a base lies outside its reign')
+  const lsn = input.lsn()
+  const newest = { lsn, reign: input.entry() }
+  input.expect(lsn >= base.lsn && newest.reign.firstLsn <= lsn, 'a record lies outside its reign')
   // Kept for as long as the snapshot takes, so it must not hold on to the buffer of the connection.
-  return { databaseId, base, reign, afterKey: input.bytes(messageLimits.storeKeyBytesMax).slice() }
+  return { databaseId, base, reign, newest, afterKey: input.bytes(messageLimits.storeKeyBytesMax).slice() }
 }
 
 function readAccept(input: MessageReader, { flags, envelope }: Head): Accept {

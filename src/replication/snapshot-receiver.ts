@@ -110,7 +110,7 @@ export class SnapshotReceiver {
       return ignore('the snapshot has begun')
     }
     const { agreedLsn, databaseId, mayFallBack } = this.#options
-    const { base, history, resumed } = message
+    const { base, history, resumed, snapshotLsn, snapshotReign } = message
     // Records that this site may have acknowledged would be missing here until they come again.
     const isOlder = agreedLsn !== undefined && base.lsn < agreedLsn
     const canKeep = this.#state.firstLsn <= base.lsn + 1
@@ -120,7 +120,8 @@ export class SnapshotReceiver {
     this.#keptLsn = isOlder && canKeep ? agreedLsn : undefined
     this.#begin = message
     this.#phase = 'preparing'
-    this.#state.emit({ kind: 'snapshotPrepare', databaseId, base, history, resume: resumed })
+    const newest = { lsn: snapshotLsn, reign: snapshotReign ?? history.at(-1) }
+    this.#state.emit({ kind: 'snapshotPrepare', databaseId, base, history, newest, resume: resumed })
     return stepOk
   }
 

@@ -82,7 +82,7 @@ export class SnapshotSender {
     this.#progress = progress
     this.#settings = options.settings
     // The rows of the first part are of no use to a store that is older than they are.
-    this.#resume = resume !== undefined && resume.base.lsn <= state.appliedLsn ? resume : undefined
+    this.#resume = resume !== undefined && resume.newest.lsn <= state.appliedLsn ? resume : undefined
     this.#retry = startRetry(options.served.timings, state.now)
     this.#movedAt = state.now
     progress.retainLsn = ((this.#resume?.base.lsn ?? state.appliedLsn) + 1) as Lsn
@@ -112,6 +112,8 @@ export class SnapshotSender {
     assert((entryAt(state.history, place.lsn)?.term ?? 0) === place.term, 'a store is of this history')
     const base = this.#resume?.base ?? place
     assert(base.lsn <= place.lsn, 'rows are at least as new as the base')
+    // Invariant: what the rows are said to be of is the newest of all their parts.
+    assert((this.#resume?.newest.lsn ?? noLsn) <= place.lsn, 'rows are at least as new as the part before')
     // Invariant 12: the log from the base on stays until the replica has it.
     assert(state.firstLsn <= base.lsn + 1, 'the log reaches back to the snapshot')
     this.#progress.retainLsn = (base.lsn + 1) as Lsn

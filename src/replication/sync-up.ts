@@ -119,11 +119,16 @@ function isOfReign(master: MasterLog, lsn: Lsn, reign: HistoryEntry): boolean {
   return entry !== undefined && sameEntry(entry, reign)
 }
 
-/** The rows stored so far are of use if the log goes on from their base: it must be ours, and still be there. */
+/**
+ * The rows stored so far are of use if the log goes on from their base: it must be ours, and still be there. And it must
+ * have the newest record that they are of: what was undone since would stay in the rows for ever.
+ */
 function canResume(master: MasterLog, resume: SnapshotResume): boolean {
   if (resume.databaseId !== master.databaseId || resume.base.lsn > master.last.lsn) return false
   if (master.firstLsn > lsnPlus(resume.base.lsn, 1)) return false
-  return isOfReign(master, resume.base.lsn, resume.reign)
+  const { base, reign, newest } = resume
+  if (newest.lsn > master.last.lsn || !isOfReign(master, newest.lsn, newest.reign)) return false
+  return isOfReign(master, base.lsn, reign)
 }
 
 function refuse(code: ErrorCode, message: string): Extract<SyncDecision, { kind: 'refuse' }> {

@@ -83,7 +83,12 @@ const join: fc.Arbitrary<Message> = fc
     forceSync: flag,
     view: flag,
     resume: fc.option(
-      fc.record({ databaseId: name, base: inReign, afterKey: fc.uint8Array({ maxLength: 40 }) }),
+      fc.record({
+        databaseId: name,
+        base: inReign,
+        newest: inReign,
+        afterKey: fc.uint8Array({ maxLength: 40 }),
+      }),
       {
         nil: undefined,
       },
@@ -106,10 +111,19 @@ const join: fc.Arbitrary<Message> = fc
         databaseId: resume.databaseId,
         base: resume.base.place,
         reign: resume.base.reign,
+        // Not behind the base: else the base itself.
+        newest: newestOf(resume.base, resume.newest),
         afterKey: resume.afterKey,
       },
     } satisfies Join
   })
+
+type InReign = typeof inReign extends fc.Arbitrary<infer T> ? T : never
+
+function newestOf(base: InReign, other: InReign): NonNullable<Join['resume']>['newest'] {
+  const { place, reign } = other.place.lsn >= base.place.lsn ? other : base
+  return { lsn: place.lsn, reign }
+}
 
 /** How the log comes to those who are attached to a replica. */
 const route = fc.option(

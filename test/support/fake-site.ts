@@ -13,6 +13,7 @@ import { decodeRows, encodeRows } from '../../src/base/row-run.ts'
 import { Core } from '../../src/replication/core.ts'
 import type {
   FollowOptions,
+  MixedRows,
   PeerId,
   RelayOptions,
   ServeOptions,
@@ -66,6 +67,7 @@ interface Staging {
   readonly databaseId: string
   readonly base: RecordPlace
   readonly history: readonly HistoryEntry[]
+  newest: MixedRows
   rows: Map<string, string>
   lastKey: string | undefined
 }
@@ -470,8 +472,10 @@ export class FakeSite {
   }
 
   #snapshotPrepare(effect: Extract<Effect, { kind: 'snapshotPrepare' }>): void {
-    const { databaseId, base, history, resume } = effect
-    if (!resume) this.disk.staging = { databaseId, base, history, rows: new Map(), lastKey: undefined }
+    const { databaseId, base, history, newest, resume } = effect
+    if (!resume)
+      this.disk.staging = { databaseId, base, history, newest, rows: new Map(), lastKey: undefined }
+    else if (this.disk.staging !== undefined) this.disk.staging.newest = newest
     this.#laterInOrder(() => this.step((core) => core.snapshotPrepared({ now: this.world.now })))
   }
 
@@ -520,9 +524,11 @@ export class FakeSite {
   resumable(): SnapshotResume | undefined {
     const { staging } = this.disk
     if (staging?.lastKey === undefined) return undefined
-    const { databaseId, base, history, lastKey } = staging
+    const { databaseId, base, history, newest, lastKey } = staging
     const reign = entryAt(history, base.lsn)
-    return reign && { databaseId, base, reign, afterKey: utf8Encode(lastKey) }
+    if (reign === undefined || newest.reign === undefined) return undefined
+    const { lsn } = newest
+    return { databaseId, base, reign, newest: { lsn, reign: newest.reign }, afterKey: utf8Encode(lastKey) }
   }
 
   // ---- roles

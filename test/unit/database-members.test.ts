@@ -349,7 +349,8 @@ for (const kind of ['in memory', 'on disk'] as const) {
       const { last, history } = engine.parts.log
       const base = { ...last, lsn: toLsn(77) }
       const staging = new SnapshotStaging(engine)
-      await staging.prepare({ databaseId, base, history, resume: false })
+      const newest = { lsn: base.lsn, reign: history.at(-1) }
+      await staging.prepare({ databaseId, base, history, newest, resume: false })
       const row: Row = [membersKey.bytes, encodeMembers(membersOf('a', 'b'))]
       await staging.storeRows([encodeRows([row])])
       const generation = await staging.complete({

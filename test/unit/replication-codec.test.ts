@@ -223,6 +223,7 @@ describe('the message codec', () => {
         databaseId: site,
         base: { lsn: 1 as Lsn, term: 1 as Term, crc: 1 },
         reign,
+        newest: { lsn: 1 as Lsn, reign },
         afterKey: new Uint8Array(messageLimits.storeKeyBytesMax),
       },
     })

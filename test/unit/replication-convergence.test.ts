@@ -8,6 +8,9 @@ import { Chaos, type ChaosResult } from '../support/core-chaos.ts'
 const only = process.env.COTERIE_SEED
 const seeds = process.env.COTERIE_TEST_ALL === '1' ? 6_000 : 60
 
+/** Lives in which something went wrong once. */
+const remembered = [5_608]
+
 function live(seed: number): ChaosResult {
   try {
     return new Chaos(seed).run()
@@ -29,6 +32,10 @@ test('groups lose no commit of a quorum and come to rest with equal logs, whatev
   }
   // A generator that no longer reaches something proves nothing about it.
   for (const [name, sum] of sums) assert.ok(sum >= seeds / 20, `${name} happened only ${sum} times`)
+})
+
+test('lives in which something went wrong once go well', () => {
+  for (const seed of remembered) live(seed)
 })
 
 test('the same seed is the same life', () => {

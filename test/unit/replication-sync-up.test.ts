@@ -56,6 +56,7 @@ const resume = (change: Partial<SnapshotResume>): SnapshotResume => ({
   databaseId: 'db',
   base: { lsn: lsn(6), term: 2 as Term, crc: 6 },
   reign: { term: 2 as Term, firstLsn: lsn(5), site: 'b' },
+  newest: { lsn: lsn(8), reign: { term: 2 as Term, firstLsn: lsn(5), site: 'b' } },
   afterKey: new Uint8Array([1]),
   ...change,
 })
@@ -137,6 +138,18 @@ describe('sync-up', () => {
         databaseId: undefined,
         resume: resume({ reign: { term: 2 as Term, firstLsn: lsn(6), site: 'b' } }),
       }),
+      'snapshot 0',
+    ],
+    [
+      'or if rows of it are newer than the log',
+      masterOf('1a@1 2b@5', 7),
+      joinerOf('', 0, { databaseId: undefined, resume: resume({}) }),
+      'snapshot 0',
+    ],
+    [
+      'or if rows of it are of a record that was undone',
+      masterOf('1a@1 2b@5 4c@8', 12),
+      joinerOf('', 0, { databaseId: undefined, resume: resume({}) }),
       'snapshot 0',
     ],
     [
