@@ -22,7 +22,10 @@ export function isPreferred(state: CoreState): boolean {
   return preferredMasterOf(state.membership) === state.site
 }
 
-/** To follow this master would undo what the preferred one has committed. A tail that nobody was told of may go. */
+/**
+ * To follow this master would undo what the preferred one has committed. A tail that nobody was told of may go. Only one
+ * that may be elected can have its way.
+ */
 export function undoesPreferred(accept: Accept, state: CoreState): boolean {
   if (accept.databaseId !== state.databaseId || !isPreferred(state)) return false
   if (accept.plan !== 'rewind' && accept.plan !== 'snapshot') return false

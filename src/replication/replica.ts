@@ -59,11 +59,17 @@ const howOf: Readonly<Record<Accept['plan'], SyncHow>> = {
   snapshot: 'snapshot',
 }
 
+export interface ReplicaOptions extends FollowOptions {
+  readonly peer: PeerId
+  /** Asked, for it may change: this site may be elected, so it can have its way as the preferred master. */
+  readonly mayReign: () => boolean
+}
+
 export class Replica {
   readonly #state: CoreState
   readonly peer: PeerId
   readonly session: number
-  readonly #options: FollowOptions
+  readonly #options: ReplicaOptions
   readonly #intake: RecordIntake
   readonly #acks: AckSender
   readonly #heard: HeardCommit
@@ -85,7 +91,7 @@ export class Replica {
   readonly #lease: LeaseTerms | undefined
   readonly #serving: PeerServing
 
-  constructor(state: CoreState, options: FollowOptions & { peer: PeerId }) {
+  constructor(state: CoreState, options: ReplicaOptions) {
     const { timings, now } = state
     this.#state = state
     this.peer = options.peer
@@ -359,7 +365,7 @@ export class Replica {
       this.#quit({ reason: 'handshake-refused', code: 'REWIND_REFUSED', message })
       return { kind: 'wouldRewind', lsn: accept.agreedLsn }
     }
-    if (undoesPreferred(accept, state)) {
+    if (this.#options.mayReign() && undoesPreferred(accept, state)) {
       const message = `this site is the preferred master, and has committed what site ${accept.site} lacks after LSN ${accept.agreedLsn}`
       this.#quit({ reason: 'handshake-refused', code: 'NOT_MASTER', message })
       return { kind: 'wouldRewind', lsn: accept.agreedLsn }

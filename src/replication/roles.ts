@@ -250,7 +250,8 @@ export class Roles implements GroupHooks {
   follow(options: FollowOptions & { peer: PeerId }): void {
     this.#needNoRole('follow')
     this.#state.useTimings(options.timings)
-    this.#replica = new Replica(this.#state, options)
+    const mayReign = (): boolean => this.#group !== undefined && this.#group.election.priority > 0
+    this.#replica = new Replica(this.#state, { ...options, mayReign })
   }
 
   // ---- serving in turn

@@ -170,6 +170,21 @@ describe('two sites', () => {
     assert.deepEqual([a.store.get('k'), b.store.get('k')], ['b', 'b'])
   })
 
+  test('[B8c C7a] a preferred master that may not be elected any more follows like anybody else', () => {
+    const group = pairOf({ preferredMaster: 'a' })
+    const [a, b] = [siteOf(group, 'a'), siteOf(group, 'b')]
+    group.cluster.part([a], [b])
+    assert.ok(group.cluster.runUntil(3_000, () => b.core.role === 'master' && b.last.term === b.core.term))
+    assert.ok(writes(a, 'k=a') && writes(b, 'k=b'))
+    a.step((core) => core.joinGroup({ address: 'a', priority: 0, automatic: true, now: group.cluster.now }))
+    // Of two masters the one of the later term stays.
+    if (a.core.term > b.core.term) group.restart('b')
+    group.cluster.heal()
+    assert.ok(group.cluster.runUntil(5_000, () => a.core.role === 'replica' && a.last.lsn === b.last.lsn))
+    group.cluster.run(1_000)
+    assert.deepEqual([a.store.get('k'), b.store.get('k')], ['b', 'b'])
+  })
+
   test('[B8c C7a] the preferred master undoes a tail that nobody was told of', () => {
     const group = pairOf({ preferredMaster: 'a' })
     const [a, b] = [siteOf(group, 'a'), siteOf(group, 'b')]
