@@ -170,8 +170,8 @@ export class Group extends Emitter<GroupEvents> implements AsyncDisposable {
   /**
    * Holds an election now, where the sites do not by themselves (`elections: false`; Berkeley DB's repmgr_start with
    * DB_REP_ELECTION). Resolves when it is decided, one way or the other; who has won reigns in a moment. INVALID_STATE on
-   * a master, on a site that is no member, and where elections are automatic or one is under way; ABORTED by `signal`:
-   * then the election itself goes on.
+   * a master, on a site that is no member, and where elections are automatic or one is under way; CLOSED when this site
+   * leaves the group first, or why else it is no part of it any more; ABORTED by `signal`: then the election itself goes on.
    */
   async elect(options: { readonly signal?: AbortSignal } = {}): Promise<ElectResult> {
     checkOptions('elect', options, { signal: abortSignal })

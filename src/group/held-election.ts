@@ -34,10 +34,11 @@ export class HeldElection {
     this.#site = site
   }
 
-  /** INVALID_STATE; CLOSED by `close`; ABORTED: then it goes on, and nobody waits for it. */
+  /** INVALID_STATE; what `close` says; ABORTED: then it goes on, and nobody waits for it. */
   async hold(options: { readonly votes?: number; readonly signal?: AbortSignal }): Promise<ElectResult> {
     const { votes, signal } = options
     const site = this.#site
+    if (site.engine.failure !== undefined) throw site.engine.failure
     const heard = site.core.heardMaster
     if (heard !== undefined) return { kind: 'other', master: heard.site, term: heard.term }
     if (this.#decide !== undefined) throw new CoterieError('INVALID_STATE', 'elect: an election is under way')
@@ -63,12 +64,10 @@ export class HeldElection {
   }
 
   /** Nothing decides it any more. */
-  close(): void {
+  close(why: CoterieError): void {
     const giveUp = this.#decide === undefined ? undefined : this.#giveUp
     this.#decide = undefined
-    giveUp?.(
-      new CoterieError('CLOSED', 'the replication of this database ended before its election was decided'),
-    )
+    giveUp?.(why)
   }
 
   decided(result: ElectResult): void {

@@ -124,7 +124,10 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
       events.on('rewound', ({ to, lost }) =>
         this.emit('rewound', { to, transactions: lost?.transactions ?? 0, file: lost?.file }),
       ),
-      events.on('failed', () => this.#following.failed()),
+      events.on('failed', (cause) => {
+        this.#following.failed()
+        this.#election.close(cause)
+      }),
     )
     this.#enterGroup()
     this.#tickLater()
@@ -445,7 +448,8 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
     if (this.#isClosed) return
     this.#isClosed = true
     this.#timer?.cancel()
-    this.#election.close()
+    const message = 'the replication of this database ended before its election was decided'
+    this.#election.close(new CoterieError('CLOSED', message))
     await this.#changing
     const site = this.#site
     if (site.engine.failure === undefined && !site.engine.closed) {

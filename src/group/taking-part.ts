@@ -341,6 +341,8 @@ export class TakingPart {
     if (reason === 'left' && more.cause === undefined) await this.#giveAway().catch(note)
     this.#timer?.cancel()
     this.#closing.abort(new CoterieError('ABORTED', 'this site leaves the group'))
+    const message = 'this site left its group before its election was decided'
+    this.election.close(more.cause ?? new CoterieError('CLOSED', message))
     if (engine.failure === undefined) site.roles.leaveGroup()
     await this.#stopFollowing(reason)
     this.#mesh.close()

@@ -185,6 +185,20 @@ test('[B8c] without automatic elections nobody reigns before one is held; elect 
   assert.deepEqual(await last.group.elect(), { kind: 'unavailable', reason: 'no-majority', have: 1, need: 2 })
 })
 
+for (const how of ['leave', 'close'] as const) {
+  test(`[B8c] an election that nothing decides any more ends when the group is left (${how})`, async (t) => {
+    const sites = await groupOf(t, ['a', 'b'], { elections: false, folders: true })
+    const [a, b] = sites as unknown as Pair
+    await crash(a)
+    await waitUntil(() => b.group.role === 'candidate', { what: 'a is missed' })
+    const election = failsWith('CLOSED', b.group.elect())
+    await failsWith('INVALID_STATE', b.group.elect())
+    if (how === 'leave') await b.group.leave()
+    else await b.db.close()
+    await election
+  })
+}
+
 test('[B8c C7a] options of groups of two that make no sense are refused by name', async (t) => {
   for (const twoSites of ['else', {}, { preferredMaster: '' }, 1]) {
     await failsWith('OPTION_INVALID', joinSite(t, 'x', { twoSites: twoSites as never }))
