@@ -42,6 +42,9 @@ export class HeldElection {
     const heard = site.core.heardMaster
     if (heard !== undefined) return { kind: 'other', master: heard.site, term: heard.term }
     if (this.#decide !== undefined) throw new CoterieError('INVALID_STATE', 'elect: an election is under way')
+    // Won, and told: the reign has not begun yet.
+    const won = site.core.electedTerm
+    if (won !== undefined) return { kind: 'elected', master: site.site, term: won }
     const decided = new Promise<ElectResult>((resolve, reject) => {
       this.#decide = resolve
       this.#giveUp = reject
@@ -73,6 +76,7 @@ export class HeldElection {
   decided(result: ElectResult): void {
     const decide = this.#decide
     this.#decide = undefined
-    decide?.(result)
+    const isSelf = result.kind === 'other' && result.master === this.#site.site
+    decide?.(isSelf ? { ...result, kind: 'elected' } : result)
   }
 }

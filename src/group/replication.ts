@@ -355,7 +355,6 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
   #onCore(event: CoreEvent): void {
     switch (event.kind) {
       case 'masterFound':
-        this.#election.decided({ kind: 'other', master: event.site, term: event.term })
         this.#following.found(event)
         if (this.#following.isWaiting) this.emit('syncDelayed', { site: event.site, term: event.term })
         return
@@ -365,7 +364,6 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
       case 'newMaster': {
         const { site, term } = event
         this.#following.accepted({ site, term })
-        this.#election.decided({ kind: 'other', master: site, term })
         this.#site.roles
           .becomeReplica(site, event.sites)
           .catch((error: unknown) => this.#site.engine.fail(error))
@@ -376,9 +374,11 @@ export class Replication extends Emitter<ReplicationEvents> implements AsyncDisp
       case 'electionFailed': {
         const { reason, have, need } = event
         this.emit('electionFailed', { reason, have, need })
-        this.#election.decided({ kind: 'unavailable', reason, have, need })
         return
       }
+      case 'electionDecided':
+        this.#election.decided(event.outcome)
+        return
       case 'connectFailed':
         this.emit('joinFailed', { code: event.code, reason: event.message })
         return

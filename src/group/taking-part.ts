@@ -227,7 +227,6 @@ export class TakingPart {
     switch (event.kind) {
       case 'masterFound':
         site.writeGate.whyNoMaster = undefined
-        this.election.decided({ kind: 'other', master: event.site, term: event.term })
         this.#following.found(event)
         break
       case 'newMaster':
@@ -239,12 +238,9 @@ export class TakingPart {
         break
       case 'electionFailed':
         site.writeGate.whyNoMaster = noMasterError(event)
-        this.election.decided({
-          kind: 'unavailable',
-          reason: event.reason,
-          have: event.have,
-          need: event.need,
-        })
+        break
+      case 'electionDecided':
+        this.election.decided(event.outcome)
         break
       case 'siteMet':
         this.#mesh.met(event)
@@ -270,7 +266,6 @@ export class TakingPart {
   #follows(event: Extract<CoreEvent, { kind: 'newMaster' }>): void {
     const { site, term, address = '' } = event
     this.#site.writeGate.whyNoMaster = undefined
-    this.election.decided({ kind: 'other', master: site, term })
     this.#refusals.takenIn()
     this.#following.accepted(event)
     this.#site.roles

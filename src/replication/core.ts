@@ -407,7 +407,7 @@ export class Core {
 
   /**
    * Where elections are not automatic: holds one, which a majority of the members must agree to, or as many sites as the
-   * application says. Ends with the effect `elected`, the event `electionFailed`, or a master that is heard.
+   * application says. Ends with the effect `elected`, or the event `electionDecided`; then another one may be held.
    * INVALID_STATE while one is under way.
    */
   holdElection(options: { votes?: number; now: number }): void {
@@ -415,6 +415,11 @@ export class Core {
       if (this.#roles.group === undefined) throw new CoterieError('INVALID_STATE', 'this site is in no group')
       this.#roles.group.holdElection(options.votes)
     })
+  }
+
+  /** The term that this site was elected in and has not begun to reign in. */
+  get electedTerm(): Term | undefined {
+    return this.#roles.group?.election.electedTerm
   }
 
   /** Tells the others of this site at once. */

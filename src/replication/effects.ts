@@ -273,11 +273,23 @@ export type CoreEvent =
       readonly have: number
       readonly need: number
     }
+  /** An election that was asked for is over, unless it was won: that is an effect. */
+  | { readonly kind: 'electionDecided'; readonly outcome: ElectionOutcome }
   | { readonly kind: 'voted'; readonly term: Term; readonly site: string }
   | { readonly kind: 'membership'; readonly membership: Membership }
   // On either
   | { readonly kind: 'term'; readonly term: Term }
   | { readonly kind: 'duplicateMaster'; readonly term: Term; readonly site: string | undefined }
+
+export type ElectionOutcome =
+  /** This site perhaps, where it has begun a reign without being elected. */
+  | { readonly kind: 'other'; readonly master: string; readonly term: Term }
+  | {
+      readonly kind: 'unavailable'
+      readonly reason: ElectionFailure
+      readonly have: number
+      readonly need: number
+    }
 
 /** What a message came to, with the meanings of Berkeley DB's `rep_process_message`. */
 export type StepResult =

@@ -15,7 +15,7 @@ import { CoterieError } from '../base/errors.ts'
 import { noTerm, type Term } from '../base/lsn.ts'
 import type { PeerId } from './core-options.ts'
 import type { CoreState } from './core-state.ts'
-import { type ElectionFailure, ignore, type StepResult, stepOk } from './effects.ts'
+import { type ElectionFailure, type ElectionOutcome, ignore, type StepResult, stepOk } from './effects.ts'
 import type { Electorate, Pair } from './electorate.ts'
 import type { Greetings } from './greetings.ts'
 import type { Canvass, HeardMaster, Vote, VoteRequest } from './group-messages.ts'
@@ -70,6 +70,8 @@ export class Election {
   readonly #standings = new Map<string, Standing>()
   readonly #votes = new Set<string>()
   readonly #answered = new Set<string>()
+  /** `hold` has begun it, and its outcome has not been told. */
+  #isHeld = false
   #isHandover = false
   /** It asks for no vote but its own. */
   #isAlone = false
@@ -125,9 +127,12 @@ export class Election {
     const { now } = this.#state
     if ((this.#phase === 'voting' || this.#phase === 'elected') && !this.#isTermOurs) this.#overtaken()
     if (this.#phase === 'elected') return
-    if (!this.#mayStand || this.#hooks.heardMaster() !== undefined) {
+    const heard = this.#hooks.heardMaster()
+    if (!this.#mayStand || heard !== undefined) {
       this.#phase = 'content'
       this.#passedOver.clear()
+      if (heard !== undefined) this.#decidedBy(heard)
+      else if (this.#isHeld) this.#failed('nobody-electable', 0)
       return
     }
     switch (this.#phase) {
@@ -193,24 +198,51 @@ export class Election {
   #defer(): void {
     const { now, timings } = this.#state
     const { electionTimeoutMs } = timings
+    // However often the others ask for votes, one that is held comes to an end.
+    const goesOn = this.#phase === 'deferring' && this.#isHeld
     this.#phase = 'deferring'
     this.#abstains = false
+    if (goesOn) return
     this.#dueAt = now + electionTimeoutMs + (this.#state.drawSession() % electionTimeoutMs)
   }
 
   #failed(reason: ElectionFailure, have: number): void {
-    this.#state.event({ kind: 'electionFailed', reason, have, need: this.#electorate.majority })
+    const need = this.#electorate.majority
+    this.#state.event({ kind: 'electionFailed', reason, have, need })
     if (this.isAutomatic) this.#waitRandomly()
     else this.#phase = 'content'
+    this.#decided({ kind: 'unavailable', reason, have, need })
   }
 
-  /** Holds one election now, where the application asks for each; ends as `elected`, or as an event says. */
+  #decided(outcome: ElectionOutcome): void {
+    if (!this.#isHeld) return
+    this.#isHeld = false
+    this.#state.event({ kind: 'electionDecided', outcome })
+  }
+
+  #decidedBy({ site, term }: HeardMaster): void {
+    this.#decided({ kind: 'other', master: site, term })
+  }
+
+  /**
+   * Another site names a master, or is it. Whoever has asked for an election is told so, and nothing of it goes on. One of
+   * a lower term decides nothing any more once this site has voted: its word may be late.
+   */
+  masterFound(master: HeardMaster): void {
+    if (!this.#isHeld || (this.#phase !== 'canvassing' && master.term < this.#state.term)) return
+    this.#phase = 'content'
+    this.#decidedBy(master)
+  }
+
+  /** Holds one election now, where the application asks for each; ends as `elected`, or with `electionDecided`. */
   hold(): void {
     if (this.isAutomatic) throw new CoterieError('INVALID_STATE', 'this group holds its elections itself')
+    if ((this.#phase === 'voting' || this.#phase === 'elected') && !this.#isTermOurs) this.#overtaken()
     if (this.isCandidate) throw new CoterieError('INVALID_STATE', 'an election is under way')
     if (!this.#mayStand)
       throw new CoterieError('INVALID_STATE', 'a view, or a site without data, elects nobody')
     this.#abstains = false
+    this.#isHeld = true
     if (this.#isPromised()) this.#failed('leased', 0)
     else this.#beginRound()
   }
@@ -487,6 +519,7 @@ export class Election {
     // It may have begun to look for another master meanwhile.
     this.#hooks.endRole(`this site is elected in term ${this.#term}`)
     this.#phase = 'elected'
+    this.#isHeld = false
     state.counters.electionsWon++
     state.emit({ kind: 'elected', term: state.term, handover: this.#isHandover })
   }
@@ -506,7 +539,9 @@ export class Election {
 
   /** The reign has begun. */
   began(): void {
+    const { site, term } = this.#state
     this.#phase = 'content'
+    this.#decided({ kind: 'other', master: site, term })
   }
 
   /** The term has been raised from outside, or the reign that was won could not begin. */

@@ -17,6 +17,8 @@ export interface GreetingsHooks {
   /** Whom this site names to others: the master that it hears, itself once it reigns. */
   announcedMaster(): HeardMaster | undefined
   activity(): SiteActivity
+  /** Another site names a master, or is it. */
+  masterFound(master: HeardMaster): void
 }
 
 interface Link {
@@ -131,6 +133,7 @@ export class Greetings {
       master !== undefined && (master.term >= state.term || this.#hooks.announcedMaster() === undefined)
     if (master !== undefined && isOfUse && master.site !== state.site) {
       state.event({ kind: 'masterFound', ...master })
+      this.#hooks.masterFound(master)
     }
     return isNew ? { kind: 'newSite', site, data: hello.data } : stepOk
   }

@@ -33,7 +33,8 @@ export class GroupSide {
       return byRole === 'alone' && this.election.isCandidate ? 'candidate' : byRole
     }
     const announcedMaster = (): HeardMaster | undefined => hooks.announcedMaster()
-    this.greetings = new Greetings(state, options, { announcedMaster, activity })
+    const masterFound = (master: HeardMaster): void => this.election.masterFound(master)
+    this.greetings = new Greetings(state, options, { announcedMaster, activity, masterFound })
     const { greetings } = this
     const { priority = 100, view = false, elections = 'members' } = options
     const { automatic = elections === 'members' } = options
