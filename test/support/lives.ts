@@ -12,11 +12,16 @@ export interface RandomLife<Result> {
 export class Lives<Result extends object> {
   readonly #begin: (seed: number) => RandomLife<Result>
   readonly #count: number
+  readonly #oneIn: number
 
-  /** `few` of them in `npm test`, `many` in `npm run test:all`. */
-  constructor(begin: (seed: number) => RandomLife<Result>, options: { few: number; many: number }) {
+  /** `few` of them in `npm test`, `many` in `npm run test:all`; each thing that is counted happens in one of `oneIn`. */
+  constructor(
+    begin: (seed: number) => RandomLife<Result>,
+    options: { few: number; many: number; oneIn?: number },
+  ) {
     this.#begin = begin
-    const { few, many } = options
+    const { few, many, oneIn = 20 } = options
+    this.#oneIn = oneIn
     this.#count = Number(process.env.COTERIE_SEEDS ?? (process.env.COTERIE_TEST_ALL === '1' ? many : few))
   }
 
@@ -44,7 +49,7 @@ export class Lives<Result extends object> {
     }
     // A generator that no longer reaches something proves nothing about it.
     for (const [name, sum] of sums) {
-      assert.ok(sum >= this.#count / 20, `${name} happened only ${sum} times`)
+      assert.ok(sum >= this.#count / this.#oneIn, `${name} happened only ${sum} times`)
     }
   }
 }

@@ -1,43 +1,25 @@
 // Random lives of groups under every fault the harness has (test/support/core-chaos.ts). A failure names its seed:
-// `COTERIE_SEED=n node --import tsx --test test/unit/replication-convergence.test.ts` runs that one alone.
+// `COTERIE_SEED=n node --import tsx --test test/unit/replication-convergence.test.ts` runs that one alone, and
+// COTERIE_SEEDS=n runs so many.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Chaos, type ChaosResult } from '../support/core-chaos.ts'
+import { Chaos } from '../support/core-chaos.ts'
+import { Lives } from '../support/lives.ts'
 
-const only = process.env.COTERIE_SEED
-const seeds = process.env.COTERIE_TEST_ALL === '1' ? 6_000 : 60
+const lives = new Lives((seed) => new Chaos(seed), { few: 60, many: 6_000 })
 
 /** Lives in which something went wrong once. */
 const remembered = [5_608]
 
-function live(seed: number): ChaosResult {
-  try {
-    return new Chaos(seed).run()
-  } catch (error) {
-    throw new Error(`COTERIE_SEED=${seed}: ${error instanceof Error ? error.message : String(error)}`, {
-      cause: error,
-    })
-  }
-}
-
 test('groups lose no commit of a quorum and come to rest with equal logs, whatever happens', () => {
-  if (only !== undefined) {
-    live(Number(only))
-    return
-  }
-  const sums = new Map<string, number>()
-  for (let seed = 1; seed <= seeds; seed++) {
-    for (const [name, value] of Object.entries(live(seed))) sums.set(name, (sums.get(name) ?? 0) + value)
-  }
-  // A generator that no longer reaches something proves nothing about it.
-  for (const [name, sum] of sums) assert.ok(sum >= seeds / 20, `${name} happened only ${sum} times`)
+  lives.liveAll()
 })
 
 test('lives in which something went wrong once go well', () => {
-  for (const seed of remembered) live(seed)
+  for (const seed of remembered) lives.live(seed)
 })
 
 test('the same seed is the same life', () => {
-  assert.deepEqual(live(42), live(42))
+  assert.deepEqual(lives.live(42), lives.live(42))
 })
