@@ -140,7 +140,7 @@ export class CrashGroup {
       writers: this.#random.pick(process.env.COTERIE_TEST_ALL === '1' ? [4, 16, 64] : [4, 8]),
       keys: 3000,
       valueBytes: this.#random.between(16, 200),
-      restMs: 5,
+      restMs: process.env.COTERIE_TEST_ALL === '1' ? 5 : 15,
       mixed: true,
       ...options,
     })

@@ -5,7 +5,7 @@ import { stallOneReplica } from './stalled.ts'
 
 test('[A18c] a replica stands still for 40 MB: commits go on, the memory of the master does not grow, it catches up', async (t) => {
   await stallOneReplica(t, {
-    warmUpMegabytes: 50,
+    warmUpMegabytes: 40,
     megabytes: 40,
     growthMegabytesMax: 30,
     silenceTimeoutMs: 60_000,

@@ -200,7 +200,7 @@ export class TakeOverRounds {
       writers: this.#random.pick(process.env.COTERIE_TEST_ALL === '1' ? [4, 32] : [4, 12]),
       keys: 500,
       valueBytes: 50,
-      restMs: 2,
+      restMs: process.env.COTERIE_TEST_ALL === '1' ? 2 : 8,
       mixed: true,
     })
   }
