@@ -111,10 +111,12 @@ function snapshotPlan(master: MasterLog, joiner: Joiner, agreed: Lsn): SyncDecis
 
 /** Rows of two ages are made one state by the very record that the newer ones were read at. */
 function makesOneState(master: MasterLog, { mixed }: Joiner): boolean {
-  return mixed === undefined || (mixed.lsn <= master.last.lsn && isOfReign(master, mixed.lsn, mixed.reign))
+  return mixed === undefined || hasRecord(master, mixed.lsn, mixed.reign)
 }
 
-function isOfReign(master: MasterLog, lsn: Lsn, reign: HistoryEntry): boolean {
+/** The record that was written at `lsn` in that reign, and no other one. */
+function hasRecord(master: MasterLog, lsn: Lsn, reign: HistoryEntry): boolean {
+  if (lsn > master.last.lsn) return false
   const entry = entryAt(master.history, lsn)
   return entry !== undefined && sameEntry(entry, reign)
 }
@@ -124,11 +126,9 @@ function isOfReign(master: MasterLog, lsn: Lsn, reign: HistoryEntry): boolean {
  * have the newest record that they are of: what was undone since would stay in the rows for ever.
  */
 function canResume(master: MasterLog, resume: SnapshotResume): boolean {
-  if (resume.databaseId !== master.databaseId || resume.base.lsn > master.last.lsn) return false
-  if (master.firstLsn > lsnPlus(resume.base.lsn, 1)) return false
-  const { base, reign, newest } = resume
-  if (newest.lsn > master.last.lsn || !isOfReign(master, newest.lsn, newest.reign)) return false
-  return isOfReign(master, base.lsn, reign)
+  const { databaseId, base, reign, newest } = resume
+  if (databaseId !== master.databaseId || master.firstLsn > lsnPlus(base.lsn, 1)) return false
+  return hasRecord(master, base.lsn, reign) && hasRecord(master, newest.lsn, newest.reign)
 }
 
 function refuse(code: ErrorCode, message: string): Extract<SyncDecision, { kind: 'refuse' }> {
