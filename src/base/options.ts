@@ -78,3 +78,8 @@ export function checkOptions(call: string, options: unknown, rules: OptionRules)
     }
   }
 }
+
+/** What options say together that no rule of one of them can. */
+export function invalidOption(option: string, message: string): CoterieError {
+  return new CoterieError('OPTION_INVALID', message, { details: { option } })
+}

@@ -1,11 +1,11 @@
 // How a site joins its group: the options of `db.join`, their checks, and what they mean for the core.
 
-import { CoterieError } from '../base/errors.ts'
 import { isTwoSites, type TwoSites } from '../base/membership.ts'
 import {
   abortSignal,
   checkOptions,
   eitherOf,
+  invalidOption,
   listOf,
   type OptionRules,
   oneOf,
@@ -135,19 +135,19 @@ export interface JoinSettings {
 /** OPTION_UNKNOWN, OPTION_INVALID, ADDRESS_INVALID. */
 export function checkJoin(options: JoinOptions, facts: { durability: Durability }): JoinSettings {
   checkOptions('join', options, joinRules)
-  if (options.listen === undefined) throw invalid('listen', "join needs 'listen': where to listen")
+  if (options.listen === undefined) throw invalidOption('listen', "join needs 'listen': where to listen")
   if (options.site !== undefined) checkSiteId(options.site)
   const listen = (typeof options.listen === 'string' ? [options.listen] : options.listen).map(parseAddress)
   const advertise = options.advertise === undefined ? undefined : parseAddress(options.advertise)
   const first = listen[0] as Address
   if (advertise === undefined && wildcards.has(first.host)) {
-    throw invalid(
+    throw invalidOption(
       'advertise',
       `'listen' is ${first.text}, so 'advertise' must say where others reach this site`,
     )
   }
   if (advertise?.port === 0 && schemesWithPorts.has(advertise.scheme)) {
-    throw invalid(
+    throw invalidOption(
       'advertise',
       `'advertise' must say at which port others reach this site, not ${advertise.text}`,
     )
@@ -192,13 +192,13 @@ function timingsOf(options: JoinOptions): JoinSettings['timings'] {
   const { heartbeatMs = heartbeatMsDefault, electionTimeoutMs = electionTimeoutMsDefault } = options
   const { silenceTimeoutMs = Math.max(3000, electionTimeoutMs) } = options
   if (heartbeatMs * 2 > electionTimeoutMs) {
-    throw invalid(
+    throw invalidOption(
       'heartbeatMs',
       `'heartbeatMs' must be at most half of 'electionTimeoutMs' (${electionTimeoutMs})`,
     )
   }
   if (silenceTimeoutMs < electionTimeoutMs) {
-    throw invalid(
+    throw invalidOption(
       'silenceTimeoutMs',
       `'silenceTimeoutMs' must be at least 'electionTimeoutMs' (${electionTimeoutMs})`,
     )
@@ -222,8 +222,4 @@ function timingsOf(options: JoinOptions): JoinSettings['timings'] {
 function leasesOf(options: JoinOptions): LeaseTerms | undefined {
   const { leases, electionTimeoutMs = electionTimeoutMsDefault, heartbeatMs = heartbeatMsDefault } = options
   return leaseTerms(leases, { electionTimeoutMs, heartbeatMs })
-}
-
-function invalid(option: string, message: string): CoterieError {
-  return new CoterieError('OPTION_INVALID', message, { details: { option } })
 }

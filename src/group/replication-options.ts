@@ -1,8 +1,8 @@
 // The options of `db.replication()` (Berkeley DB's Base API), their checks, and what they mean for the core.
 
-import { CoterieError } from '../base/errors.ts'
 import {
   checkOptions,
+  invalidOption,
   type OptionRule,
   type OptionRules,
   objectOf,
@@ -106,8 +106,9 @@ const replicationRules: OptionRules = {
 /** OPTION_UNKNOWN, OPTION_INVALID. */
 export function checkReplication(options: ReplicationOptions): void {
   checkOptions('replication', options, replicationRules)
-  if (options.send === undefined) throw invalid('send', "replication needs 'send', the application's network")
-  if (options.site === undefined) throw invalid('site', "replication needs 'site', the id of this site")
+  if (options.send === undefined)
+    throw invalidOption('send', "replication needs 'send', the application's network")
+  if (options.site === undefined) throw invalidOption('site', "replication needs 'site', the id of this site")
   checkSiteId(String(options.site))
   checkRerequest(options)
   leasesOf(options)
@@ -117,7 +118,7 @@ export function checkReplication(options: ReplicationOptions): void {
 export function leasesOf(options: ReplicationOptions): LeaseTerms | undefined {
   const { leases, electionTimeoutMs = electionTimeoutMsDefault, sites } = options
   if (leases === undefined) return undefined
-  if (sites === undefined) throw invalid('leases', "'leases' need 'sites': how many sites vote")
+  if (sites === undefined) throw invalidOption('leases', "'leases' need 'sites': how many sites vote")
   const { heartbeatMs = defaultTimings.heartbeatMs } = options
   return leaseTerms(leases, { electionTimeoutMs, heartbeatMs })
 }
@@ -131,7 +132,7 @@ function checkRerequest({ rerequest }: ReplicationSettings): void {
   if (rerequest === undefined) return
   const { minMs, maxMs } = rerequest
   if (minMs === undefined || maxMs === undefined || maxMs < minMs) {
-    throw invalid('rerequest', "'rerequest' must be { minMs, maxMs }, and 'maxMs' not below 'minMs'")
+    throw invalidOption('rerequest', "'rerequest' must be { minMs, maxMs }, and 'maxMs' not below 'minMs'")
   }
 }
 
@@ -155,10 +156,13 @@ export function votesNeeded(options: ElectOptions, known: number | undefined): n
   checkOptions('elect', options, electRules)
   const sites = options.sites ?? known
   if (sites === undefined) {
-    throw invalid('sites', "elect needs 'sites', here or as an option of replication: how many sites vote")
+    throw invalidOption(
+      'sites',
+      "elect needs 'sites', here or as an option of replication: how many sites vote",
+    )
   }
   const { votes = Math.floor(sites / 2) + 1 } = options
-  if (votes > sites) throw invalid('votes', `${votes} votes cannot come from ${sites} sites`)
+  if (votes > sites) throw invalidOption('votes', `${votes} votes cannot come from ${sites} sites`)
   return votes
 }
 
@@ -215,8 +219,4 @@ export function followOptionsOf(settings: ReplicationSettings): FollowOptions {
     ...(autoInit === undefined ? {} : { autoInit }),
     ...(autoRewind === undefined ? {} : { autoRewind }),
   }
-}
-
-function invalid(option: string, message: string): CoterieError {
-  return new CoterieError('OPTION_INVALID', message, { details: { option } })
 }

@@ -3,11 +3,11 @@
 // A replica that serves in its turn takes those that say how others are let in and brought up to date. What only a master
 // decides - when a commit counts, when a write is taken, who may take over - is refused by name.
 
-import { CoterieError } from '../base/errors.ts'
 import {
   abortSignal,
   checkOptions,
   eitherOf,
+  invalidOption,
   listOf,
   type OptionRules,
   oneOf,
@@ -106,7 +106,7 @@ export const serveRules: OptionRules = {
 /** OPTION_UNKNOWN, OPTION_INVALID. */
 export function checkServe(options: ServeOptions): void {
   checkOptions('serve', options, serveRules)
-  if (options.listen === undefined) throw invalid('listen', "serve needs 'listen': where to listen")
+  if (options.listen === undefined) throw invalidOption('listen', "serve needs 'listen': where to listen")
   checkTimes(options)
 }
 
@@ -114,7 +114,7 @@ export function checkServe(options: ServeOptions): void {
 export function checkTimes(options: Partial<ServeOptions>): void {
   const { heartbeatMs, silenceTimeoutMs = defaultTimings.silenceTimeoutMs } = options
   if (heartbeatMs === undefined || heartbeatMs * 2 <= silenceTimeoutMs) return
-  throw invalid(
+  throw invalidOption(
     'heartbeatMs',
     `'heartbeatMs' must be at most half of 'silenceTimeoutMs' (${silenceTimeoutMs})`,
   )
@@ -124,10 +124,6 @@ export function checkTimes(options: Partial<ServeOptions>): void {
 function heartbeatOf({ heartbeatMs, silenceTimeoutMs }: Partial<ServeOptions>): number | undefined {
   if (heartbeatMs !== undefined || silenceTimeoutMs === undefined) return heartbeatMs
   return Math.min(defaultTimings.heartbeatMs, Math.max(5, Math.floor(silenceTimeoutMs / 4)))
-}
-
-function invalid(option: string, message: string): CoterieError {
-  return new CoterieError('OPTION_INVALID', message, { details: { option } })
 }
 
 /** What `serve` means for the core. */
@@ -169,7 +165,7 @@ export function checkInTurn(serve: ServeOptions): void {
   const option = ofMasters.find((name) => serve[name] !== undefined)
   if (option === undefined) return
   const message = `'${option}' is for the master to say: this site is a replica, and serves in its turn`
-  throw invalid(option, message)
+  throw invalidOption(option, message)
 }
 
 /** What they mean for the core. */
